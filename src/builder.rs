@@ -1,0 +1,268 @@
+//! How a store is built, and what is checked.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::marker::PhantomData;
+use std::num::NonZero;
+use std::time::Duration;
+
+use quanta::Clock;
+
+use crate::engine::{AtCapacity, Engine, Plan};
+use crate::entry::Entry;
+use crate::error::BuildError;
+use crate::hash::RandomState;
+use crate::index::Index;
+use crate::removal::{Listener, Removal};
+use crate::store::CounterStore;
+use crate::tick::{MAX_TTL, Timer};
+
+/// The most shards.
+const MAX_SHARDS: usize = 4096;
+/// By default a shard has at least this many entries: the policy is worse in smaller ones.
+const MIN_SHARE: usize = 64;
+/// Entries beyond the capacity that may exist by default.
+const DEFAULT_SLACK: usize = 16_384;
+
+/// Builds a [`CounterStore`]. The capacity must be set.
+///
+/// ```
+/// use std::time::Duration;
+/// use counterclock::CounterStore;
+///
+/// let store: CounterStore<String> = CounterStore::builder()
+///     .capacity(10_000)
+///     .idle_ttl(Duration::from_secs(1800))
+///     .on_removal(|removal| println!("{}: {} ({:?})", removal.key, removal.count, removal.cause))
+///     .build()?;
+/// # Ok::<(), counterclock::BuildError>(())
+/// ```
+#[must_use = "call `build`"]
+pub struct Builder<K, S = RandomState> {
+    capacity: Option<usize>,
+    idle_ttl: Option<Duration>,
+    shards: Option<usize>,
+    slack: usize,
+    hasher: S,
+    clock: Option<Clock>,
+    at_capacity: AtCapacity,
+    listener: Option<Listener<K>>,
+    keys: PhantomData<K>,
+}
+
+impl<K> Builder<K> {
+    pub(crate) fn new() -> Self {
+        Self {
+            capacity: None,
+            idle_ttl: None,
+            shards: None,
+            slack: DEFAULT_SLACK,
+            hasher: RandomState::new(),
+            clock: None,
+            at_capacity: AtCapacity::default(),
+            listener: None,
+            keys: PhantomData,
+        }
+    }
+}
+
+impl<K, S> Builder<K, S> {
+    /// The most keys that are counted at once; at least 1. A store of capacity `n` holds `n` keys, however its
+    /// hasher spreads them.
+    pub fn capacity(mut self, capacity: usize) -> Self {
+        self.capacity = Some(capacity);
+        self
+    }
+
+    /// Ends the life of a key that was not counted for longer than this. Never early, and late by at most
+    /// 1/64 of it (rounded down to a power of two of nanoseconds, at least 1 ns). None by default: then no
+    /// clock is read.
+    pub fn idle_ttl(mut self, ttl: Duration) -> Self {
+        self.idle_ttl = Some(ttl);
+        self
+    }
+
+    /// The number of shards, at most 4096; rounded up to a power of two. It is about contention only: the
+    /// capacity belongs to the whole store. By default four for each core, as long as each has at
+    /// least 64 entries.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = Some(shards);
+        self
+    }
+
+    /// Entries beyond the capacity that may exist while ended ones wait to be freed; 16,384 by default.
+    ///
+    /// Where a thread is stopped while it is pinned, so many lives can end before admissions are
+    /// rejected with [`Rejected::Memory`](crate::Rejected::Memory). With 0, a full store rejects every new key.
+    pub fn slack(mut self, slack: usize) -> Self {
+        self.slack = slack;
+        self
+    }
+
+    /// Another hasher. A poor one costs speed, never correctness.
+    pub fn hasher<S2>(self, hasher: S2) -> Builder<K, S2> {
+        let Self {
+            capacity,
+            idle_ttl,
+            shards,
+            slack,
+            clock,
+            at_capacity,
+            listener,
+            keys,
+            ..
+        } = self;
+        Builder {
+            capacity,
+            idle_ttl,
+            shards,
+            slack,
+            hasher,
+            clock,
+            at_capacity,
+            listener,
+            keys,
+        }
+    }
+
+    /// Another clock for the TTL, such as quanta's mock in tests.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// What to do with a new key when the store is full; [`AtCapacity::Evict`] by default.
+    pub fn at_capacity(mut self, at_capacity: AtCapacity) -> Self {
+        self.at_capacity = at_capacity;
+        self
+    }
+
+    /// Called once for each life that ends, on the thread that ended it, after its critical
+    /// section and outside any pin of the store's own. It may call the store.
+    ///
+    /// If it panics, the rest of the batch is still delivered, the store stays whole, and the first panic
+    /// goes on to the caller of the operation. Dropping the store delivers nothing. A listener that holds the store
+    /// itself keeps it alive for ever: give it a [`WeakStore`](crate::WeakStore).
+    pub fn on_removal(
+        mut self,
+        listener: impl Fn(&Removal<'_, K>) + Send + Sync + 'static,
+    ) -> Self {
+        self.listener = Some(Box::new(listener));
+        self
+    }
+}
+
+impl<K, S> Builder<K, S>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    S: BuildHasher,
+{
+    /// Builds the store and allocates its index: 8 to 16 bytes for each counter of the capacity, and about 2
+    /// for the eviction policy.
+    ///
+    /// # Errors
+    ///
+    /// A [`BuildError`] that says what was wrong and what is allowed.
+    pub fn build(self) -> Result<CounterStore<K, S>, BuildError> {
+        let capacity = self.checked_capacity()?;
+        let shard_bits = self.shard_bits(capacity)?;
+        let timer = self.timer()?;
+        let slack = self.slack;
+        let too_large = BuildError::CapacityTooLarge { capacity };
+        let entries = capacity
+            .checked_add(slack)
+            .ok_or(BuildError::SlackTooLarge { slack })?;
+        let buckets = capacity
+            .checked_next_power_of_two()
+            .ok_or(too_large.clone())?;
+        if !can_be_had::<K>(entries) {
+            return Err(too_large);
+        }
+        let index = Index::new(buckets.ilog2().max(shard_bits)).ok_or(too_large)?;
+        let Self {
+            hasher,
+            at_capacity,
+            listener,
+            ..
+        } = self;
+        let plan = Plan {
+            capacity,
+            slack,
+            shard_bits,
+            index,
+            timer,
+            at_capacity,
+            listener,
+        };
+        Ok(CounterStore::from_parts(Engine::new(plan), hasher))
+    }
+
+    fn checked_capacity(&self) -> Result<usize, BuildError> {
+        match self.capacity {
+            None => Err(BuildError::CapacityNotSet),
+            Some(0) => Err(BuildError::CapacityZero),
+            Some(capacity) => Ok(capacity),
+        }
+    }
+
+    fn shard_bits(&self, capacity: usize) -> Result<u32, BuildError> {
+        let shards = match self.shards {
+            Some(0) => return Err(BuildError::ShardsZero),
+            Some(shards) if shards > MAX_SHARDS => {
+                return Err(BuildError::TooManyShards {
+                    shards,
+                    max: MAX_SHARDS,
+                });
+            }
+            Some(shards) => shards.next_power_of_two(),
+            None => default_shards(capacity),
+        };
+        Ok(shards.ilog2())
+    }
+
+    fn timer(&self) -> Result<Option<Timer>, BuildError> {
+        let Some(idle_ttl) = self.idle_ttl else {
+            return Ok(None);
+        };
+        if idle_ttl.is_zero() {
+            return Err(BuildError::IdleTtlZero);
+        }
+        if idle_ttl > MAX_TTL {
+            return Err(BuildError::IdleTtlTooLong {
+                idle_ttl,
+                max: MAX_TTL,
+            });
+        }
+        Ok(Some(Timer::new(
+            self.clock.clone().unwrap_or_default(),
+            idle_ttl,
+        )))
+    }
+}
+
+fn default_shards(capacity: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let most = (capacity / MIN_SHARE).max(1);
+    let most = 1 << most.ilog2();
+    (4 * cores).next_power_of_two().min(most).min(MAX_SHARDS)
+}
+
+/// Whether the allocator would give memory for so many entries. Asks, and gives it back untouched.
+fn can_be_had<K>(entries: usize) -> bool {
+    Vec::<std::mem::MaybeUninit<Entry<K>>>::new()
+        .try_reserve_exact(entries)
+        .is_ok()
+}
+
+impl<K, S> fmt::Debug for Builder<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("capacity", &self.capacity)
+            .field("idle_ttl", &self.idle_ttl)
+            .field("shards", &self.shards)
+            .field("slack", &self.slack)
+            .field("at_capacity", &self.at_capacity)
+            .field("on_removal", &self.listener.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,170 @@
+//! A handle to one counter.
+
+use std::cell::Cell;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::ptr::NonNull;
+
+use crate::cell::MAX_COUNT;
+use crate::engine::Touch;
+use crate::entry::Entry;
+use crate::hash::{KeyHash, RandomState};
+use crate::reclaim::pin;
+use crate::removal::Removals;
+use crate::store::CounterStore;
+
+/// A handle to the counter of one key. See [`CounterStore::counter`].
+///
+/// Holding it makes a hit little more than a `fetch_add`. It is never orphaned: when its entry has ended
+/// (evicted, idle, removed, cleared), the next use admits the key again and counts there. It does not
+/// protect its key from eviction. It keeps its store alive, and the memory of its entry.
+///
+/// `Send` and not `Sync`: each holder takes a clone, which is what makes a hit free of pin and search.
+///
+/// ```compile_fail
+/// fn must_be_sync<T: Sync>(_: T) {}
+/// let store = counterclock::CounterStore::<u64>::new(8);
+/// must_be_sync(store.counter(&1));
+/// ```
+pub struct Counter<K: Send + Sync + 'static, S = RandomState> {
+    store: CounterStore<K, S>,
+    hash: KeyHash,
+    key: K,
+    /// Has one handle's hold on the entry.
+    entry: Cell<Option<NonNull<Entry<K>>>>,
+}
+
+// SAFETY: the pointer is a hold on an entry, which any thread may use and let go of (`Entry` is
+// `Send + Sync` for such keys); the `Cell` goes along with its only owner.
+unsafe impl<K: Send + Sync + 'static, S: Send + Sync> Send for Counter<K, S> {}
+
+impl<K, S> Counter<K, S>
+where
+    K: Clone + Hash + Eq + Send + Sync + 'static,
+    S: BuildHasher,
+{
+    pub(crate) fn new(store: CounterStore<K, S>, key: K) -> Self {
+        let counter = Self {
+            hash: store.hash(&key),
+            store,
+            key,
+            entry: Cell::new(None),
+        };
+        counter.bind(0);
+        counter
+    }
+
+    /// The key.
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+
+    /// Counts one; returns the count after it. When rejected, 1.
+    #[inline]
+    pub fn increment(&self) -> u64 {
+        self.add(1)
+    }
+
+    /// Counts `n` units; returns the count after it. When rejected, `n`.
+    ///
+    /// Wait-free while the entry lives; lock-free when the key must be admitted again.
+    #[inline]
+    pub fn add(&self, n: u64) -> u64 {
+        if let Some(entry) = self.entry.get() {
+            let engine = self.store.engine();
+            let time = engine.time();
+            // SAFETY: our hold keeps the entry alive.
+            if let (Touch::Counted(count), moved) = engine.touch(unsafe { entry.as_ref() }, n, time)
+            {
+                if moved {
+                    let mut out = Removals::new(engine);
+                    engine.pay_for_handle(self.hash, time, &mut out);
+                    out.deliver();
+                }
+                return count;
+            }
+        }
+        self.bind(n)
+    }
+
+    /// The count, if the key is live, under this entry or a newer one. Does not count as use.
+    #[must_use]
+    pub fn get(&self) -> Option<u64> {
+        let engine = self.store.engine();
+        let mut out = Removals::new(engine);
+        let count = self.entry.get().and_then(|entry| {
+            // SAFETY: our hold keeps the entry alive.
+            engine.peek(unsafe { entry.as_ref() }, engine.time(), &pin(), &mut out)
+        });
+        out.deliver();
+        count.or_else(|| self.store.get(&self.key))
+    }
+
+    /// Counts on the key's present entry or a new one, and holds that from now on.
+    #[cold]
+    fn bind(&self, n: u64) -> u64 {
+        self.release();
+        let engine = self.store.engine();
+        let mut out = Removals::new(engine);
+        let hold = |entry: &Entry<K>| entry.hold().then(|| NonNull::from(entry));
+        let found = engine.hit_with(self.hash, &self.key, n, &pin(), &mut out, hold);
+        let result = found.map_or_else(
+            || engine.admit(self.hash, self.key.clone(), n, &mut out, hold),
+            Ok,
+        );
+        let count = match result {
+            Ok((count, entry)) => {
+                self.entry.set(entry);
+                count
+            }
+            Err(_) => n.min(MAX_COUNT),
+        };
+        out.deliver();
+        count
+    }
+}
+
+impl<K: Send + Sync + 'static, S> Counter<K, S> {
+    fn release(&self) {
+        if let Some(entry) = self.entry.take() {
+            // SAFETY: the hold was ours, and the pointer is gone with it.
+            unsafe {
+                self.store
+                    .inner
+                    .engine
+                    .limbo()
+                    .let_go_handle(entry.as_ptr())
+            };
+        }
+    }
+}
+
+impl<K: Send + Sync + 'static, S> Drop for Counter<K, S> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl<K: Clone + Send + Sync + 'static, S> Clone for Counter<K, S> {
+    /// A handle for another holder. Does not count as use.
+    fn clone(&self) -> Self {
+        let entry = self.entry.get().filter(|entry| {
+            // SAFETY: our hold keeps the entry alive.
+            unsafe { entry.as_ref() }.hold()
+        });
+        Self {
+            store: self.store.clone(),
+            hash: self.hash,
+            key: self.key.clone(),
+            entry: Cell::new(entry),
+        }
+    }
+}
+
+impl<K: fmt::Debug + Send + Sync + 'static, S> fmt::Debug for Counter<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counter")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}

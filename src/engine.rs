@@ -1,0 +1,849 @@
+//! The operations, on hashes and entries: index, ledger, lists, budgets and clock put together.
+//!
+//! Nothing here hashes or converts a key. What ends is gathered in [`Removals`] and delivered by the caller.
+//!
+//! # Orderings
+//!
+//! The tick of last use is Relaxed throughout. It is written by max *before* the Release add to the count,
+//! and who judges it loads the count (Acquire) first: see [`is_idle`].
+
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::ptr;
+
+use equivalent::Equivalent;
+
+use crate::budget::{Permit, Permits};
+use crate::cell::{Cause, MAX_COUNT, State};
+use crate::clock_list::Gone;
+use crate::entry::{CORE, Entry, INDEX, LEDGER, REPORT, ROSTER, Sealed, Units};
+use crate::error::Rejected;
+use crate::hash::KeyHash;
+use crate::index::{Found, Index};
+use crate::ledger::{GROUP, Ledger};
+use crate::limbo::{Limbo, Slot};
+use crate::reclaim::{Guard, pin};
+use crate::removal::{Listener, Removals};
+use crate::shard::{Shard, Stats, Tally};
+use crate::sweep::{Time, is_idle};
+use crate::sync::{Arc, CachePadded, Ordering};
+use crate::tick::Timer;
+
+/// What to do with a new key when the store is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AtCapacity {
+    /// Evict another key; its exact final count is reported and stays in the totals.
+    #[default]
+    Evict,
+    /// Reject the increment; its units stay in the totals as `rejected`.
+    Reject,
+}
+
+/// Shards whose lists an eviction tries to take before it samples the index.
+const SHARDS_TRIED: usize = 4;
+/// Buckets that an operation looks into for idle entries.
+const IDLE_BUCKETS: usize = 4;
+/// Entries of one bucket that it looks at.
+const IDLE_DEPTH: usize = 8;
+/// Live entries among which a sample picks the one with the lowest count.
+const SAMPLE: usize = 5;
+/// An admission that evicts nobody takes its shard's lists every so many times, to put arrivals in.
+const SETTLE_EVERY: u64 = if cfg!(crossbeam_loom) { 1 } else { 8 };
+
+/// What an attempt to count on an entry came to.
+pub(crate) enum Touch {
+    Counted(u64),
+    Idle,
+    Ended,
+}
+
+pub(crate) struct Engine<K> {
+    index: Index<K>,
+    ledger: Ledger<K>,
+    shards: Box<[CachePadded<Shard<K>>]>,
+    shard_bits: u32,
+    live: Permits,
+    limbo: Arc<Limbo<K>>,
+    timer: Option<Timer>,
+    at_capacity: AtCapacity,
+    listener: Option<Listener<K>>,
+    /// The links are raw, so the compiler is told what they lead to.
+    owns: PhantomData<Entry<K>>,
+}
+
+/// What the builder has checked.
+pub(crate) struct Plan<K> {
+    pub(crate) capacity: usize,
+    pub(crate) slack: usize,
+    pub(crate) shard_bits: u32,
+    pub(crate) index: Index<K>,
+    pub(crate) timer: Option<Timer>,
+    pub(crate) at_capacity: AtCapacity,
+    pub(crate) listener: Option<Listener<K>>,
+}
+
+/// An entry that was not published yet, and its slot. Dropping it frees the entry first.
+struct Fresh<'a, K> {
+    entry: Box<Entry<K>>,
+    slot: Slot<'a, K>,
+}
+
+/// Room for a newcomer, and whether the ghost knew it, if it was asked.
+struct Room<'a> {
+    permit: Permit<'a>,
+    known: Option<bool>,
+}
+
+impl<K> Engine<K> {
+    pub(crate) fn new(plan: Plan<K>) -> Self {
+        let Plan {
+            capacity,
+            slack,
+            shard_bits,
+            index,
+            timer,
+            at_capacity,
+            listener,
+        } = plan;
+        let share = capacity.div_ceil(1 << shard_bits);
+        Self {
+            ledger: Ledger::new(index.len()),
+            shards: (0..1 << shard_bits)
+                .map(|_| CachePadded::new(Shard::new(share)))
+                .collect(),
+            shard_bits,
+            live: Permits::new(capacity),
+            limbo: Arc::new(Limbo::new(capacity + slack, slack, shard_bits)),
+            index,
+            timer,
+            at_capacity,
+            listener,
+            owns: PhantomData,
+        }
+    }
+
+    pub(crate) fn listener(&self) -> Option<&Listener<K>> {
+        self.listener.as_ref()
+    }
+
+    pub(crate) fn limbo(&self) -> &Arc<Limbo<K>> {
+        &self.limbo
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.live.used()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.live.cap()
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.limbo.exist().saturating_sub(self.live.used())
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub(crate) fn tick_length(&self) -> Option<std::time::Duration> {
+        self.timer.as_ref().map(Timer::tick_length)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        self.shards
+            .iter()
+            .for_each(|shard| shard.tally.add_to(&mut stats));
+        stats
+    }
+
+    pub(crate) fn rejected_units(&self) -> u64 {
+        let units = self
+            .shards
+            .iter()
+            .map(|shard| shard.tally.rejected.load(Ordering::Relaxed));
+        units.fold(0, u64::wrapping_add)
+    }
+
+    #[inline]
+    pub(crate) fn time(&self) -> Time<'_> {
+        self.timer.as_ref().map(|timer| (timer, timer.now()))
+    }
+
+    fn shard(&self, hash: KeyHash) -> &Shard<K> {
+        &self.shards[hash.top(self.shard_bits)]
+    }
+
+    fn tick(time: Time<'_>) -> u64 {
+        time.map_or(0, |(timer, now)| timer.tick(now))
+    }
+}
+
+impl<K: Send + Sync + 'static> Engine<K> {
+    // ---- counting on an entry -------------------------------------------------------------------
+
+    /// Counts one use of `n` units, unless the life has ended or is over.
+    ///
+    /// `true` beside it if the tick of last use has changed: who moves the tick pays for expiry.
+    #[inline]
+    pub(crate) fn touch(&self, entry: &Entry<K>, n: u64, time: Time<'_>) -> (Touch, bool) {
+        let mut moved = false;
+        if let Some((timer, now)) = time {
+            let tick = entry.tick().load(Ordering::Relaxed);
+            if timer.expired(tick, now) {
+                let ended = entry.cell().look().is_ended();
+                return (if ended { Touch::Ended } else { Touch::Idle }, false);
+            }
+            let this_tick = timer.tick(now);
+            if tick < this_tick {
+                // By max, and before the add: a slow thread does not move the tick back.
+                entry.tick().fetch_max(this_tick, Ordering::Relaxed);
+                moved = true;
+            }
+        }
+        match entry.cell().add(n) {
+            Ok(count) => (Touch::Counted(count), moved),
+            Err(_) => (Touch::Ended, false),
+        }
+    }
+
+    /// Counts on the live entry of the key, if there is one.
+    #[inline]
+    pub(crate) fn hit<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        n: u64,
+        guard: &Guard,
+        out: &mut Removals<'_, K>,
+    ) -> Option<u64>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.hit_with(hash, key, n, guard, out, |_| ())
+            .map(|(count, ())| count)
+    }
+
+    /// As [`hit`](Self::hit), and calls `bind` with the entry.
+    #[inline]
+    pub(crate) fn hit_with<Q, R>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        n: u64,
+        guard: &Guard,
+        out: &mut Removals<'_, K>,
+        bind: impl FnOnce(&Entry<K>) -> R,
+    ) -> Option<(u64, R)>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let entry = self.index.find(hash, key, guard).first?;
+        let time = self.time();
+        let (Touch::Counted(count), moved) = self.touch(entry, n, time) else {
+            return None;
+        };
+        let bound = bind(entry);
+        if moved {
+            self.expire_some(hash, time, guard, out);
+        }
+        Some((count, bound))
+    }
+
+    // ---- ending a life --------------------------------------------------------------------------
+
+    fn seal_if_idle<'g>(&self, entry: &'g Entry<K>, time: Time<'_>) -> Option<Sealed<'g, K>> {
+        let seen = entry.cell().look();
+        if seen.is_ended() || !is_idle(entry, time) {
+            return None;
+        }
+        let units = entry.cell().seal_if(seen, Cause::Idle).ok()?;
+        Some(sealed(entry, units, Cause::Idle))
+    }
+
+    /// Ends the life in any case: as idle if it is, else as removed. `None` if it had ended.
+    fn seal_anyway<'g>(&self, entry: &'g Entry<K>, time: Time<'_>) -> Option<Sealed<'g, K>> {
+        self.seal_if_idle(entry, time).or_else(|| {
+            let units = entry.cell().seal(Cause::Removed)?;
+            Some(sealed(entry, units, Cause::Removed))
+        })
+    }
+
+    /// Credits a sealed entry, takes it out of all structures and lets it go; its permit is free.
+    fn bury<'g>(
+        &self,
+        sealed: Sealed<'g, K>,
+        guard: &'g Guard,
+        out: &mut Removals<'_, K>,
+    ) -> Permit<'_> {
+        let Sealed {
+            entry,
+            units,
+            cause,
+            off_roster,
+            ..
+        } = sealed;
+        let hash = entry.hash();
+        let shard = self.shard(hash);
+        let permit = self.live.of_sealed();
+        Tally::count(&shard.tally.ended[cause.index()], 1);
+
+        let mut done = if off_roster { ROSTER } else { 0 };
+        let mut credit = Units::default();
+        credit[cause.index()] = units;
+        let bucket = self.index.bucket_of(hash);
+        let settled = self
+            .ledger
+            .credit(bucket, entry, credit, guard, |replaced| {
+                // SAFETY: it was replaced at the head by this thread, under this guard.
+                unsafe { self.limbo.let_go(replaced, LEDGER, guard) }
+            });
+        if settled {
+            done |= LEDGER;
+        }
+        self.index.unlink_marked(hash, guard, |unlinked| {
+            if ptr::eq(unlinked, entry) {
+                done |= INDEX;
+            } else {
+                // SAFETY: it was unlinked by this thread, under this guard.
+                unsafe { self.limbo.let_go(unlinked, INDEX, guard) }
+            }
+        });
+        if !off_roster {
+            done |= self.take_off_roster(shard, entry, guard);
+        }
+        if self.listener.is_some() {
+            // SAFETY: only the sealer has the report's hold.
+            unsafe { out.push(entry, units, cause) };
+        }
+        // SAFETY: each bit says that this thread took the entry out of that structure, under this guard.
+        unsafe { self.limbo.let_go(entry, done, guard) };
+        permit
+    }
+
+    /// The hold that the caller now has: that of the lists, if they were free and had the entry.
+    fn take_off_roster(&self, shard: &Shard<K>, entry: &Entry<K>, guard: &Guard) -> u64 {
+        match shard.roster.own(|lists| lists.detach(entry)) {
+            Some((detached, gone)) => {
+                self.let_go_of(gone, guard);
+                // If it was in no list it is still arriving, and its hold goes when it is drained.
+                if detached { ROSTER } else { 0 }
+            }
+            None => {
+                shard.roster.owe();
+                0
+            }
+        }
+    }
+
+    fn let_go_of(&self, gone: Gone<K>, guard: &Guard) {
+        for entry in gone.drain(guard) {
+            // SAFETY: it has left the lists, and the hold came with it.
+            unsafe { self.limbo.let_go(entry, ROSTER, guard) };
+        }
+    }
+
+    /// Looks into a few buckets of the key's shard for idle entries and ends them; a permit if it ended one.
+    #[cold]
+    fn expire_some(
+        &self,
+        hash: KeyHash,
+        time: Time<'_>,
+        guard: &Guard,
+        out: &mut Removals<'_, K>,
+    ) -> Option<Permit<'_>> {
+        let shard = hash.top(self.shard_bits);
+        let buckets = self.index.len() >> self.shard_bits;
+        let hand = self.shards[shard]
+            .idle_hand
+            .fetch_add(IDLE_BUCKETS, Ordering::Relaxed);
+        let mut permit = None;
+        for at in (hand..).take(IDLE_BUCKETS.min(buckets)) {
+            let bucket = shard * buckets + at % buckets;
+            for entry in self.index.walk(bucket, guard).take(IDLE_DEPTH) {
+                if let Some(sealed) = self.seal_if_idle(entry, time) {
+                    permit = Some(self.bury(sealed, guard, out));
+                }
+            }
+        }
+        permit
+    }
+
+    /// Readers pay for expiry too: the first of each tick and shard.
+    #[inline]
+    fn pay_for_expiry(
+        &self,
+        hash: KeyHash,
+        time: Time<'_>,
+        guard: &Guard,
+        out: &mut Removals<'_, K>,
+    ) {
+        let Some((timer, now)) = time else { return };
+        let paid = &self.shard(hash).paid_tick;
+        let tick = timer.tick(now);
+        if paid.load(Ordering::Relaxed) != tick {
+            paid.store(tick, Ordering::Relaxed);
+            self.expire_some(hash, time, guard, out);
+        }
+    }
+
+    // ---- admission ------------------------------------------------------------------------------
+
+    /// Counts `n` units under a key that was not found, and calls `bind` with its entry.
+    ///
+    /// Takes a slot, then allocates, then takes a permit or evicts; what is not used goes back. The caller is
+    /// not pinned, so the key is dropped outside pins where it is not needed.
+    pub(crate) fn admit<R>(
+        &self,
+        hash: KeyHash,
+        key: K,
+        n: u64,
+        out: &mut Removals<'_, K>,
+        bind: impl FnOnce(&Entry<K>) -> R,
+    ) -> Result<(u64, R), Rejected>
+    where
+        K: Hash + Eq,
+    {
+        let Some(slot) = self.limbo.slot() else {
+            return Err(self.reject(hash, n, Rejected::Memory));
+        };
+        let holds = if self.listener.is_some() {
+            CORE
+        } else {
+            CORE & !REPORT
+        };
+        let mut fresh = Fresh {
+            entry: Box::new(Entry::new(hash, key, holds)),
+            slot,
+        };
+        let mut room: Option<Room<'_>> = None;
+        loop {
+            let guard = pin();
+            let time = self.time();
+            let Found { first, head } = self.index.find(hash, fresh.entry.key(), &guard);
+            if let Some(entry) = first {
+                match self.touch(entry, n, time).0 {
+                    Touch::Counted(count) => return Ok((count, bind(entry))),
+                    Touch::Idle => {
+                        // The key's own old life gives its permit to the new one.
+                        if let Some(sealed) = self.seal_if_idle(entry, time) {
+                            let permit = self.bury(sealed, &guard, out);
+                            room.get_or_insert(Room {
+                                permit,
+                                known: None,
+                            });
+                        }
+                        continue;
+                    }
+                    Touch::Ended => {}
+                }
+            }
+            let taken = match room.take() {
+                Some(room) => room,
+                None => match self.room(hash, time, &guard, out) {
+                    Ok(room) => room,
+                    Err(why) => return Err(self.reject(hash, n, why)),
+                },
+            };
+            fresh.entry.prepare(n, Self::tick(time), taken.known);
+            match self.index.insert(fresh.entry, head, &guard) {
+                Ok(entry) => {
+                    fresh.slot.attach();
+                    taken.permit.attach();
+                    let bound = bind(entry);
+                    self.settle(entry, &guard);
+                    return Ok((n.min(MAX_COUNT), bound));
+                }
+                Err(entry) => {
+                    fresh.entry = entry;
+                    room = Some(taken);
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn reject(&self, hash: KeyHash, n: u64, why: Rejected) -> Rejected {
+        let tally = &self.shard(hash).tally;
+        Tally::count(&tally.rejections, 1);
+        Tally::count(&tally.rejected, n.min(MAX_COUNT));
+        why
+    }
+
+    /// A published entry goes to its shard's lists, by way of the arrivals.
+    fn settle(&self, entry: &Entry<K>, guard: &Guard) {
+        let shard = self.shard(entry.hash());
+        shard.roster.arrive(entry);
+        let nth = Tally::count(&shard.tally.admitted, 1);
+        if nth % SETTLE_EVERY == 0
+            && let Some(((), gone)) = shard.roster.own(|_| ())
+        {
+            self.let_go_of(gone, guard);
+        }
+    }
+
+    fn room(
+        &self,
+        hash: KeyHash,
+        time: Time<'_>,
+        guard: &Guard,
+        out: &mut Removals<'_, K>,
+    ) -> Result<Room<'_>, Rejected> {
+        if let Some(permit) = self.live.acquire() {
+            return Ok(Room {
+                permit,
+                known: None,
+            });
+        }
+        if time.is_some()
+            && let Some(permit) = self.expire_some(hash, time, guard, out)
+        {
+            return Ok(Room {
+                permit,
+                known: None,
+            });
+        }
+        let evicted = match self.at_capacity {
+            AtCapacity::Evict => self.evict(hash, time, guard, out),
+            AtCapacity::Reject => None,
+        };
+        evicted
+            .or_else(|| {
+                Some(Room {
+                    permit: self.live.acquire()?,
+                    known: None,
+                })
+            })
+            .ok_or(Rejected::Capacity)
+    }
+
+    /// Evicts from the newcomer's own shard, else from the next ones, else from a sample of the index.
+    fn evict(
+        &self,
+        hash: KeyHash,
+        time: Time<'_>,
+        guard: &Guard,
+        out: &mut Removals<'_, K>,
+    ) -> Option<Room<'_>> {
+        let mut known = None;
+        let own = hash.top(self.shard_bits);
+        for i in 0..SHARDS_TRIED.min(self.shards.len()) {
+            let shard = &self.shards[(own + i) % self.shards.len()];
+            let swept = shard.roster.own(|lists| {
+                let population = lists.probation_len() + lists.main_len();
+                if i == 0 {
+                    known = Some(lists.policy.recall(hash, Some(population)));
+                }
+                lists.make_room(time, guard)
+            });
+            let Some((victim, gone)) = swept else {
+                continue;
+            };
+            self.let_go_of(gone, guard);
+            if let Some(sealed) = victim {
+                return Some(Room {
+                    permit: self.bury(sealed, guard, out),
+                    known,
+                });
+            }
+        }
+        let sealed = self.sample(hash, time, guard)?;
+        Some(Room {
+            permit: self.bury(sealed, guard, out),
+            known,
+        })
+    }
+
+    /// A victim without anybody's lists: the lowest count of a few live entries, from the newcomer's bucket on.
+    ///
+    /// Goes round all buckets if it must, so that it finds a victim while there is a visible entry.
+    #[cold]
+    fn sample<'g>(&self, hash: KeyHash, time: Time<'_>, guard: &'g Guard) -> Option<Sealed<'g, K>> {
+        let start = self.index.bucket_of(hash);
+        let buckets = (0..self.index.len()).map(|i| (start + i) % self.index.len());
+        let mut entries = buckets
+            .flat_map(|bucket| self.index.walk(bucket, guard))
+            .peekable();
+        while entries.peek().is_some() {
+            let live = entries.by_ref().filter_map(|entry| {
+                let seen = entry.cell().look();
+                (!seen.is_ended()).then_some((entry, seen))
+            });
+            let mut batch: Vec<_> = live.take(SAMPLE).collect();
+            batch.sort_by_key(|(_, seen)| seen.units());
+            for (entry, seen) in batch {
+                let cause = if is_idle(entry, time) {
+                    Cause::Idle
+                } else {
+                    Cause::Capacity
+                };
+                if let Ok(units) = entry.cell().seal_if(seen, cause) {
+                    return Some(sealed(entry, units, cause));
+                }
+            }
+        }
+        None
+    }
+
+    // ---- the other operations -------------------------------------------------------------------
+
+    /// The count of a live key. Ends its life if it has been idle for too long.
+    pub(crate) fn get<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        guard: &Guard,
+        out: &mut Removals<'_, K>,
+    ) -> Option<u64>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let time = self.time();
+        self.pay_for_expiry(hash, time, guard, out);
+        let entry = self.index.find(hash, key, guard).first?;
+        self.peek(entry, time, guard, out)
+    }
+
+    /// The count of an entry, if its life lasts.
+    pub(crate) fn peek(
+        &self,
+        entry: &Entry<K>,
+        time: Time<'_>,
+        guard: &Guard,
+        out: &mut Removals<'_, K>,
+    ) -> Option<u64> {
+        loop {
+            let State::Live(units) = entry.cell().read() else {
+                return None;
+            };
+            if !is_idle(entry, time) {
+                return Some(units);
+            }
+            // Not sealed: it was used or ended meanwhile, so look again.
+            if let Some(sealed) = self.seal_if_idle(entry, time) {
+                drop(self.bury(sealed, guard, out));
+                return None;
+            }
+        }
+    }
+
+    pub(crate) fn remove<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        guard: &Guard,
+        out: &mut Removals<'_, K>,
+    ) -> Option<u64>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let time = self.time();
+        self.pay_for_expiry(hash, time, guard, out);
+        let entry = self.index.find(hash, key, guard).first?;
+        let sealed = self.seal_anyway(entry, time)?;
+        let (units, cause) = (sealed.units, sealed.cause);
+        drop(self.bury(sealed, guard, out));
+        (cause == Cause::Removed).then_some(units)
+    }
+
+    pub(crate) fn groups(&self) -> usize {
+        self.ledger.groups()
+    }
+
+    fn buckets_of(&self, group: usize) -> std::ops::Range<usize> {
+        group * GROUP..((group + 1) * GROUP).min(self.index.len())
+    }
+
+    /// Ends all lives of a group.
+    pub(crate) fn clear_group(&self, group: usize, out: &mut Removals<'_, K>) {
+        let (guard, time) = (pin(), self.time());
+        for bucket in self.buckets_of(group) {
+            for entry in self.index.walk(bucket, &guard) {
+                if let Some(sealed) = self.seal_anyway(entry, time) {
+                    drop(self.bury(sealed, &guard, out));
+                }
+            }
+        }
+    }
+
+    /// Ends the idle lives of a group; how many.
+    pub(crate) fn prune_group(
+        &self,
+        group: usize,
+        time: Time<'_>,
+        guard: &Guard,
+        out: &mut Removals<'_, K>,
+    ) -> usize {
+        if time.is_none() {
+            return 0;
+        }
+        let mut ended = 0;
+        for bucket in self.buckets_of(group) {
+            for entry in self.index.walk(bucket, guard) {
+                if let Some(sealed) = self.seal_if_idle(entry, time) {
+                    drop(self.bury(sealed, guard, out));
+                    ended += 1;
+                }
+            }
+        }
+        ended
+    }
+
+    /// Puts arrivals in, clears dead entries away, and frees what can be freed.
+    pub(crate) fn tidy(&self) {
+        let guard = pin();
+        for shard in &self.shards {
+            if let Some(((), gone)) = shard.roster.own(|_| ()) {
+                self.let_go_of(gone, &guard);
+            }
+        }
+        drop(guard);
+        self.limbo.flush();
+    }
+
+    /// One exact reading of a group: units that are live, and that have ended by cause; each live entry goes to
+    /// `keep`, which says whether it could be kept.
+    ///
+    /// Lock-free: it starts again, under a new pin, only when an entry of the group was credited meanwhile.
+    pub(crate) fn read_group(
+        &self,
+        group: usize,
+        out: &mut Removals<'_, K>,
+        mut keep: impl FnMut(&[(&Entry<K>, u64)]) -> bool,
+    ) -> (u64, Units) {
+        loop {
+            let (guard, time) = (pin(), self.time());
+            self.prune_group(group, time, &guard, out);
+            if let Some((live, units, entries)) = self.try_read_group(group, &guard)
+                && keep(&entries)
+            {
+                return (live, units);
+            }
+        }
+    }
+
+    fn try_read_group<'g>(
+        &self,
+        group: usize,
+        guard: &'g Guard,
+    ) -> Option<(u64, Units, Vec<(&'g Entry<K>, u64)>)> {
+        let reading = self.ledger.read(group, guard);
+        let mut units = reading.units;
+        let mut live = 0_u64;
+        let mut entries = Vec::new();
+        for bucket in self.buckets_of(group) {
+            for entry in self.index.walk(bucket, guard) {
+                match entry.cell().read() {
+                    State::Live(count) => {
+                        live = live.wrapping_add(count);
+                        entries.push((entry, count));
+                    }
+                    State::Ended(cause, count) if !reading.has(entry) => {
+                        units[cause.index()] = units[cause.index()].wrapping_add(count);
+                    }
+                    State::Ended(..) => {}
+                }
+            }
+        }
+        self.ledger
+            .unchanged(group, &reading)
+            .then_some((live, units, entries))
+    }
+
+    /// A handle's hit that moved the tick pays for expiry as any other.
+    #[cold]
+    pub(crate) fn pay_for_handle(&self, hash: KeyHash, time: Time<'_>, out: &mut Removals<'_, K>) {
+        let guard = pin();
+        self.expire_some(hash, time, &guard, out);
+    }
+}
+
+fn sealed<K>(entry: &Entry<K>, units: u64, cause: Cause) -> Sealed<'_, K> {
+    Sealed {
+        entry,
+        units,
+        cause,
+        off_roster: false,
+        _guard: PhantomData,
+    }
+}
+
+impl<K> Drop for Engine<K> {
+    /// Nobody is in an operation any more. Delivers nothing.
+    fn drop(&mut self) {
+        let guard = pin();
+        for shard in &mut self.shards {
+            for entry in shard.roster.take_at_drop().drain(&guard) {
+                let entry = ptr::from_ref(entry).cast_mut();
+                // SAFETY: it has left the lists, and nobody is in an operation. The iterator has read
+                // its link already.
+                unsafe { self.limbo.let_go_at_drop(entry, ROSTER) };
+            }
+        }
+        for group in 0..self.ledger.groups() {
+            if let Some(entry) = self.ledger.take_at_drop(group) {
+                // SAFETY: as above; a head of the ledger has its hold.
+                unsafe { self.limbo.let_go_at_drop(entry, LEDGER) };
+            }
+        }
+        let of_sealer = LEDGER | if self.listener.is_some() { REPORT } else { 0 };
+        let limbo = &self.limbo;
+        for bucket in 0..self.index.len() {
+            self.index.take_at_drop(bucket, |entry| {
+                // SAFETY: the index's hold keeps the entry alive.
+                let ended = unsafe { (*entry).cell().look().is_ended() };
+                // A live entry still has what its sealer would have let go of.
+                let bits = if ended { INDEX } else { INDEX | of_sealer };
+                // SAFETY: as above.
+                unsafe { limbo.let_go_at_drop(entry, bits) };
+            });
+        }
+        // SAFETY: nobody is in an operation.
+        unsafe { self.limbo.free_stacks() };
+        drop(guard);
+        // Batches that were deferred before: a few rounds let the epoch pass them.
+        for _ in 0..3 {
+            pin().flush();
+        }
+    }
+}
+
+/// For tests that hold amortised pruning to its bound.
+#[cfg(test)]
+impl<K: Send + Sync + 'static> Engine<K> {
+    pub(crate) fn steps(&self) -> u64 {
+        self.shards
+            .iter()
+            .map(|shard| {
+                shard
+                    .roster
+                    .own(|lists| lists.steps)
+                    .map_or(0, |(steps, _)| steps)
+            })
+            .sum()
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl<K: Send + Sync + 'static> Engine<K> {
+    /// With nothing in flight: lists, chains and budgets agree.
+    pub(crate) fn validate(&self) {
+        let guard = pin();
+        for shard in &self.shards {
+            let (_, gone) = shard
+                .roster
+                .own(|lists| lists.validate())
+                .expect("nothing is in flight");
+            self.let_go_of(gone, &guard);
+        }
+        let live = (0..self.index.len())
+            .flat_map(|bucket| self.index.walk(bucket, &guard))
+            .filter(|entry| !entry.cell().look().is_ended())
+            .count();
+        assert_eq!(live, self.live.used(), "permits and live entries");
+        assert!(live <= self.live.cap());
+        assert!(self.limbo.exist() >= live, "entries that exist");
+    }
+}

@@ -1,0 +1,251 @@
+//! A key, its cell and its links; who holds it; its two cache lines.
+//!
+//! The first line is read by everybody who searches a chain: link, hash, key. The second is written:
+//! count, tick, holds, the links of the CLOCK list. Readers of a key do not pay for writers of a
+//! count.
+//!
+//! # Who holds an entry
+//!
+//! One word has a bit for each structure that can reach the entry and a count of handles above
+//! them. All bits are set before the entry is published, each is cleared once, and who clears the
+//! last retires the entry (see [`Limbo::let_go`](crate::limbo::Limbo::let_go)):
+//!
+//! | bit | cleared by |
+//! |---|---|
+//! | [`INDEX`] | whoever's compare-exchange unlinks the entry from its chain |
+//! | [`ROSTER`] | the owner of the shard's lists, when the entry leaves them |
+//! | [`REPORT`] | the pending removal report, once delivered; not set where there is no listener |
+//! | [`LEDGER`] | whoever's compare-exchange replaces the entry at the head of the ledger |
+//!
+//! # Orderings
+//!
+//! `holds` is cleared AcqRel: what each holder did happens before the retirement by the last.
+//! The other fields are documented where they are used: `next` in `index`, `record` in `ledger`,
+//! `link` in `clock_list` and `limbo`, `tick` in `engine`.
+
+use std::marker::PhantomData;
+
+use crate::cell::Cell;
+use crate::hash::KeyHash;
+use crate::reclaim::Life;
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell};
+
+pub(crate) const INDEX: u64 = 1;
+pub(crate) const ROSTER: u64 = 1 << 1;
+pub(crate) const REPORT: u64 = 1 << 2;
+pub(crate) const LEDGER: u64 = 1 << 3;
+/// All bits that stand for a structure of the store.
+pub(crate) const CORE: u64 = INDEX | ROSTER | REPORT | LEDGER;
+/// Only in limbo: the entry's share of the budget has been given back already.
+pub(crate) const UNCOUNTED: u64 = 1 << 4;
+/// One handle.
+pub(crate) const HANDLE: u64 = 1 << 8;
+
+/// Units that had ended, by cause, up to and including an entry.
+#[derive(Debug, Default)]
+pub(crate) struct Record([AtomicU64; 3]);
+
+/// A plain copy of a [`Record`].
+pub(crate) type Units = [u64; 3];
+
+impl Record {
+    pub(crate) fn load(&self) -> Units {
+        // Relaxed: who compares the ledger's head before and after is told if this was torn.
+        [0, 1, 2].map(|i| self.0[i].load(Ordering::Relaxed))
+    }
+
+    /// `order` is Release where readers may be reading.
+    pub(crate) fn store(&self, units: Units, order: Ordering) {
+        for (cell, units) in self.0.iter().zip(units) {
+            cell.store(units, order);
+        }
+    }
+}
+
+/// Which of its shard's two lists an entry is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In neither: arriving, or gone.
+    None,
+    Probation,
+    Main,
+}
+
+/// An entry's place in the CLOCK list; belongs to whoever owns the shard's lists, and before
+/// publication and after the entry has left the lists to whoever has its [`ROSTER`] hold.
+pub(crate) struct Seat<K> {
+    pub(crate) newer: *mut Entry<K>,
+    pub(crate) older: *mut Entry<K>,
+    /// Uses at the last visit of the hand.
+    pub(crate) snap: u16,
+    pub(crate) credit: u8,
+    pub(crate) place: Place,
+    /// Whether the ghost knew the key, once it has been asked.
+    pub(crate) known: Option<bool>,
+}
+
+#[repr(align(64))]
+struct Written<K> {
+    cell: Cell,
+    tick: AtomicU64,
+    holds: AtomicU64,
+    /// The arrivals stack, later limbo.
+    link: AtomicPtr<Entry<K>>,
+    seat: UnsafeCell<Seat<K>>,
+}
+
+pub(crate) struct Entry<K> {
+    /// The next older entry of the chain; bit 0 marks *this* entry as unlinked in logic.
+    next: AtomicPtr<Entry<K>>,
+    hash: KeyHash,
+    key: K,
+    record: Record,
+    written: Written<K>,
+    life: Life,
+}
+
+// SAFETY: the raw pointers are links between entries of one store, which are sent and shared as a whole;
+// what they point to is accessed under the rules of their module. A key is dropped by
+// whichever thread frees the entry (Send) and read by all that search (Sync).
+unsafe impl<K: Send + Sync> Send for Entry<K> {}
+// SAFETY: as above; `seat` is accessed only by its owner, see `Seat`.
+unsafe impl<K: Send + Sync> Sync for Entry<K> {}
+
+impl<K> Entry<K> {
+    pub(crate) fn new(hash: KeyHash, key: K, holds: u64) -> Self {
+        Self {
+            next: AtomicPtr::default(),
+            hash,
+            key,
+            record: Record::default(),
+            written: Written {
+                cell: Cell::new(0),
+                tick: AtomicU64::new(0),
+                holds: AtomicU64::new(holds),
+                link: AtomicPtr::default(),
+                seat: UnsafeCell::new(Seat {
+                    newer: std::ptr::null_mut(),
+                    older: std::ptr::null_mut(),
+                    snap: 1,
+                    credit: 0,
+                    place: Place::None,
+                    known: None,
+                }),
+            },
+            life: Life::new(),
+        }
+    }
+
+    /// Sets what the life begins with, before publication.
+    pub(crate) fn prepare(&mut self, n: u64, tick: u64, known: Option<bool>) {
+        self.written.cell.restart(n);
+        self.written.tick = AtomicU64::new(tick);
+        // SAFETY: `&mut self`: nobody else can access the seat.
+        self.written
+            .seat
+            .with_mut(|seat| unsafe { (*seat).known = known });
+    }
+
+    #[inline]
+    pub(crate) fn next(&self) -> &AtomicPtr<Entry<K>> {
+        self.life.check();
+        &self.next
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self) -> KeyHash {
+        self.life.check();
+        self.hash
+    }
+
+    #[inline]
+    pub(crate) fn key(&self) -> &K {
+        self.life.check();
+        &self.key
+    }
+
+    pub(crate) fn record(&self) -> &Record {
+        self.life.check();
+        &self.record
+    }
+
+    #[inline]
+    pub(crate) fn cell(&self) -> &Cell {
+        self.life.check();
+        &self.written.cell
+    }
+
+    #[inline]
+    pub(crate) fn tick(&self) -> &AtomicU64 {
+        self.life.check();
+        &self.written.tick
+    }
+
+    pub(crate) fn link(&self) -> &AtomicPtr<Entry<K>> {
+        self.life.check();
+        &self.written.link
+    }
+
+    pub(crate) fn holds(&self) -> &AtomicU64 {
+        self.life.check();
+        &self.written.holds
+    }
+
+    /// # Safety
+    ///
+    /// The caller owns the seat (see [`Seat`]) and does not call this again inside `f`.
+    #[inline]
+    pub(crate) unsafe fn seat<R>(&self, f: impl FnOnce(&mut Seat<K>) -> R) -> R {
+        self.life.check();
+        // SAFETY: by this function's own contract nobody else accesses the seat meanwhile.
+        self.written.seat.with_mut(|seat| f(unsafe { &mut *seat }))
+    }
+
+    /// Takes one more hold for a handle, unless only handles hold the entry, or nobody.
+    ///
+    /// Lock-free. Relaxed: the caller is pinned or holds the entry, and publishes nothing.
+    pub(crate) fn hold(&self) -> bool {
+        let mut holds = self.holds().load(Ordering::Relaxed);
+        while holds & CORE != 0 {
+            match self.holds().compare_exchange_weak(
+                holds,
+                holds + HANDLE,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => holds = now,
+            }
+        }
+        false
+    }
+
+    /// Frees an entry that nobody can reach.
+    ///
+    /// # Safety
+    ///
+    /// `entry` came from `Box::into_raw`, and nobody accesses it any more.
+    pub(crate) unsafe fn free(entry: *mut Entry<K>) {
+        #[cfg(not(crossbeam_loom))]
+        // SAFETY: by this function's own contract.
+        drop(unsafe { Box::from_raw(entry) });
+        #[cfg(crossbeam_loom)]
+        // SAFETY: under loom the memory is kept, so that a use after this is seen, not undefined.
+        unsafe {
+            (*entry).life.end();
+        }
+    }
+}
+
+/// An entry whose life this thread has just ended: proof that the seal was ours, with the exact count.
+///
+/// It must be buried: credited, unlinked, let go.
+#[must_use]
+pub(crate) struct Sealed<'g, K> {
+    pub(crate) entry: &'g Entry<K>,
+    pub(crate) units: u64,
+    pub(crate) cause: crate::cell::Cause,
+    /// The sealer already took the entry out of its shard's lists.
+    pub(crate) off_roster: bool,
+    pub(crate) _guard: PhantomData<&'g ()>,
+}

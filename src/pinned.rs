@@ -1,0 +1,109 @@
+//! Many operations under one pin.
+
+use std::cell::Cell;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+
+use equivalent::Equivalent;
+
+use crate::cell::MAX_COUNT;
+use crate::hash::RandomState;
+use crate::key::ToKey;
+use crate::reclaim::{Guard, pin};
+use crate::removal::Removals;
+use crate::store::CounterStore;
+
+/// A store under an epoch pin: each hit saves the cost of its own. See [`CounterStore::pin`].
+///
+/// For a batch, not for keeping: while it lives, nothing that has ended is freed, and after
+/// [`slack`](crate::Builder::slack) more lives new keys are rejected. An operation that admits a key gives the pin
+/// up for as long as that takes, so that a long batch of new keys does not hold on to its own garbage. It stays
+/// on its thread: do not keep it across an `await`.
+///
+/// ```compile_fail
+/// fn must_be_send<T: Send>(_: T) {}
+/// let store = counterclock::CounterStore::<u64>::new(8);
+/// must_be_send(store.pin());
+/// ```
+///
+/// ```
+/// fn must_be_send<T: Send>(_: T) {}
+/// let store = counterclock::CounterStore::<u64>::new(8);
+/// must_be_send(store.counter(&1));
+/// ```
+pub struct Pinned<'a, K, S = RandomState> {
+    store: &'a CounterStore<K, S>,
+    guard: Cell<Option<Guard>>,
+}
+
+impl<'a, K, S> Pinned<'a, K, S>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    S: BuildHasher,
+{
+    pub(crate) fn new(store: &'a CounterStore<K, S>) -> Self {
+        Self {
+            store,
+            guard: Cell::new(Some(pin())),
+        }
+    }
+
+    /// As [`CounterStore::increment`].
+    #[inline]
+    pub fn increment<Q>(&self, key: &Q) -> u64
+    where
+        Q: ToKey<K> + ?Sized,
+    {
+        self.add(key, 1)
+    }
+
+    /// As [`CounterStore::add`].
+    #[inline]
+    pub fn add<Q>(&self, key: &Q, n: u64) -> u64
+    where
+        Q: ToKey<K> + ?Sized,
+    {
+        let hash = self.store.hash(key);
+        let engine = self.store.engine();
+        let mut out = Removals::new(engine);
+        let hit = self.with(|guard| engine.hit(hash, key, n, guard, &mut out));
+        let count = hit.unwrap_or_else(|| {
+            drop(self.guard.take());
+            let admitted = self.store.admit(hash, key.to_key(), n, &mut out);
+            admitted.unwrap_or(n.min(MAX_COUNT))
+        });
+        out.deliver();
+        count
+    }
+
+    /// As [`CounterStore::get`].
+    #[must_use]
+    pub fn get<Q>(&self, key: &Q) -> Option<u64>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let hash = self.store.hash(key);
+        let engine = self.store.engine();
+        let mut out = Removals::new(engine);
+        let count = self.with(|guard| engine.get(hash, key, guard, &mut out));
+        out.deliver();
+        count
+    }
+
+    /// Pins again if an admission or a panic has given the pin up.
+    #[inline]
+    fn with<R>(&self, f: impl FnOnce(&Guard) -> R) -> R {
+        let guard = self.guard.take().unwrap_or_else(pin);
+        let result = f(&guard);
+        self.guard.set(Some(guard));
+        result
+    }
+}
+
+impl<K, S> fmt::Debug for Pinned<'_, K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pinned")
+            .field("store", self.store)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,226 @@
+//! Which entry goes: plain sequential code over numbers, owned by one sweeper at a time.
+//!
+//! A shard's entries are in two FIFO lists: *probation* for newcomers and *main*, the CLOCK list. This file
+//! decides; `clock_list` moves the entries. What is decided:
+//!
+//! - **Newcomer.** Its fingerprint is looked up in the *ghost*, a small set of what was evicted lately. A key that
+//!   the ghost knows goes to main, any other to probation. Where it had left from moves the target size of
+//!   probation: a key that left probation too early makes it larger, one that left main makes it smaller. Keys
+//!   that nobody knows let it drift back.
+//! - **From which list** to take a victim: from main if it is larger than its share, else from probation.
+//! - **Probation:** used fewer than twice since it came: out. Otherwise on to main, with credit for very
+//!   frequent use.
+//! - **Main** is a CLOCK with credit of several bits (GCLOCK; Smith, *ACM TODS* 3(3), 1978): each
+//!   visit adds the bit length of the number of uses since the last visit and takes one away. At
+//!   zero: out.
+//!
+//! Two FIFO lists with a ghost are from S3-FIFO (Yang et al., SOSP 2023); a target that moves with hits in the ghost
+//! is from ARC (Megiddo and Modha, FAST 2003). The number of uses comes for free: the counter is its own reference
+//! bit, see `cell`.
+//!
+//! Capacity belongs to the whole store and shards have no fixed share of it: where the policy needs the capacity of its shard
+//! it takes the shard's population at that moment.
+
+use crate::cell::USES_RANGE;
+use crate::hash::KeyHash;
+
+/// Credit stops growing here.
+const MAX_CREDIT: u8 = 63;
+/// Uses that take an entry from probation to main.
+const PROMOTION: u16 = 2;
+/// Bits of use that a promotion is worth; only what is beyond them is credit.
+const PROMOTION_BITS: u8 = 3;
+/// Ways of a bucket of the ghost.
+const WAYS: usize = 8;
+/// Only hits in the newer half of a ghost's bucket move the target.
+const FRESH_WAYS: usize = WAYS / 2;
+/// The target is kept in 1/64 of an entry.
+const FINE: i64 = 64;
+/// The largest step of the target, as a multiple of one entry.
+const MAX_STEP: i64 = 8;
+
+/// The list that a victim left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum List {
+    Probation,
+    Main,
+}
+
+/// What becomes of an entry that the hand visits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Out,
+    /// It goes to the head of main with this credit.
+    Stays {
+        credit: u8,
+    },
+}
+
+/// The number of bits that `uses` needs: 0, 1, 2, 2, 3, 3, 3, 3, 4, ...
+fn bit_length(uses: u16) -> u8 {
+    (u16::BITS - uses.leading_zeros()) as u8
+}
+
+/// Uses between two looks at a field that wraps at [`USES_RANGE`].
+pub(crate) fn uses_since(snap: u16, uses: u16) -> u16 {
+    uses.wrapping_sub(snap) % USES_RANGE
+}
+
+/// `uses` since it came.
+pub(crate) fn judge_probation(uses: u16) -> Verdict {
+    if uses < PROMOTION {
+        return Verdict::Out;
+    }
+    Verdict::Stays {
+        credit: bit_length(uses).saturating_sub(PROMOTION_BITS),
+    }
+}
+
+/// `uses` since the last visit.
+pub(crate) fn judge_main(credit: u8, uses: u16) -> Verdict {
+    match (credit + bit_length(uses)).min(MAX_CREDIT) {
+        0 => Verdict::Out,
+        credit => Verdict::Stays { credit: credit - 1 },
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Policy {
+    /// Entries that probation should have, in 1/64; `None` until the first eviction.
+    target: Option<i64>,
+    ghost: Ghost,
+}
+
+/// The bounds of the target for a population, in 1/64 of an entry.
+struct Bounds {
+    start: i64,
+    min: i64,
+    max: i64,
+}
+
+impl Bounds {
+    fn of(population: usize) -> Self {
+        let fine = population as i64 * FINE;
+        Self {
+            start: fine * 10 / 100,
+            min: (fine / 100).max(FINE),
+            max: fine * 75 / 100,
+        }
+    }
+}
+
+impl Policy {
+    /// `share`: how many entries the shard will have if keys are spread evenly.
+    pub(crate) fn new(share: usize) -> Self {
+        Self {
+            target: None,
+            ghost: Ghost::new(share),
+        }
+    }
+
+    /// A newcomer: `true` if it goes to main. `population`: the shard's entries, `None` while the
+    /// store is not full.
+    pub(crate) fn recall(&mut self, hash: KeyHash, population: Option<usize>) -> bool {
+        let hit = self.ghost.take(hash);
+        let Some(population) = population else {
+            return hit.is_some();
+        };
+        let bounds = Bounds::of(population);
+        let target = self.target.get_or_insert(bounds.start);
+        // Counted without the word that was just taken, and plus one each.
+        let [probation, main] = self.ghost.live.map(|n| i64::from(n) + 1);
+        let step = |of: i64, against: i64| (FINE * of / against).clamp(FINE, MAX_STEP * FINE);
+        match hit {
+            Some((List::Probation, way)) if way < FRESH_WAYS => {
+                *target = (*target + step(main, probation)).min(bounds.max);
+            }
+            Some((List::Main, way)) if way < FRESH_WAYS => {
+                *target = (*target - step(probation, main)).max(bounds.min);
+            }
+            Some(_) => {}
+            None if *target > bounds.start => *target -= 1,
+            None => {}
+        }
+        hit.is_some()
+    }
+
+    /// The list to take the next victim from; `population`: both together.
+    pub(crate) fn choose(&self, probation: usize, main: usize, population: usize) -> List {
+        let target = self.target.unwrap_or(Bounds::of(population).start) / FINE;
+        if probation == 0 || main as i64 > population as i64 - target {
+            List::Main
+        } else {
+            List::Probation
+        }
+    }
+
+    /// An eviction.
+    pub(crate) fn remember(&mut self, hash: KeyHash, left: List) {
+        self.ghost.put(hash, left);
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn validate(&self) {
+        self.ghost.validate();
+    }
+}
+
+/// Fingerprints of what was evicted lately: buckets of eight words, newest first; a word is 15 bits
+/// of fingerprint and one for the list that the key left. 0 is no key.
+#[derive(Debug)]
+struct Ghost {
+    buckets: Box<[[u16; WAYS]]>,
+    /// Live words, by list.
+    live: [u32; 2],
+}
+
+impl Ghost {
+    fn new(share: usize) -> Self {
+        Self {
+            buckets: vec![[0; WAYS]; (share / WAYS).max(1)].into(),
+            live: [0; 2],
+        }
+    }
+
+    fn bucket(&mut self, hash: KeyHash) -> &mut [u16; WAYS] {
+        let at = hash.below(self.buckets.len());
+        &mut self.buckets[at]
+    }
+
+    /// Forgets the key; says from which list it had left, and its place in the bucket.
+    fn take(&mut self, hash: KeyHash) -> Option<(List, usize)> {
+        let fingerprint = hash.fingerprint();
+        let bucket = self.bucket(hash);
+        let way = bucket.iter().position(|&word| word >> 1 == fingerprint)?;
+        let list = usize::from(bucket[way] & 1);
+        bucket[way..].rotate_left(1);
+        bucket[WAYS - 1] = 0;
+        self.live[list] -= 1;
+        Some(([List::Probation, List::Main][list], way))
+    }
+
+    /// The oldest word of a full bucket goes.
+    fn put(&mut self, hash: KeyHash, left: List) {
+        let fingerprint = hash.fingerprint();
+        let bucket = self.bucket(hash);
+        bucket.rotate_right(1);
+        let forgotten = std::mem::replace(&mut bucket[0], fingerprint << 1 | left as u16);
+        if forgotten != 0 {
+            self.live[usize::from(forgotten & 1)] -= 1;
+        }
+        self.live[left as usize] += 1;
+    }
+
+    #[cfg(any(test, fuzzing))]
+    fn validate(&self) {
+        let words = || {
+            self.buckets
+                .iter()
+                .flatten()
+                .copied()
+                .filter(|&word| word != 0)
+        };
+        let main = words().filter(|word| word & 1 == 1).count();
+        assert_eq!(self.live, [words().count() - main, main].map(|n| n as u32));
+    }
+}

@@ -1,0 +1,121 @@
+//! The one place that names `crossbeam-epoch`: pinning, and deferring a free to after the grace period.
+//!
+//! The collector is this crate's own, one for the process: another crate's long pin on the default
+//! collector does not stop our frees, and our users' keys are not dropped inside other crates' calls.
+//! (Under loom it is the default collector, which loom resets for each execution.)
+//!
+//! loom does not see a use after free of memory that an epoch scheme frees. So under loom each entry
+//! carries a [`Life`]: freeing *writes* a cell that each access *reads*, and the memory is kept.
+
+use crossbeam_epoch as epoch;
+
+/// Keeps what was reachable when it was made from being freed.
+pub(crate) struct Guard(epoch::Guard);
+
+impl Guard {
+    /// Runs `f` when every guard that exists now is gone. Stays in this thread's bag until
+    /// [`flush`](Self::flush).
+    ///
+    /// # Safety
+    ///
+    /// `f` may run on any thread and at any later time: what it captures must be `Send` in effect and
+    /// live until then.
+    pub(crate) unsafe fn defer(&self, f: impl FnOnce()) {
+        // SAFETY: by this function's own contract.
+        unsafe { self.0.defer_unchecked(f) }
+    }
+
+    /// Hands this thread's bag to the collector and runs what is due.
+    pub(crate) fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+#[cfg(not(crossbeam_loom))]
+mod collector {
+    use super::{Guard, epoch};
+    use epoch::{Collector, LocalHandle};
+    use std::sync::OnceLock;
+
+    fn collector() -> &'static Collector {
+        static COLLECTOR: OnceLock<Collector> = OnceLock::new();
+        COLLECTOR.get_or_init(Collector::new)
+    }
+
+    thread_local! {
+        static HANDLE: LocalHandle = collector().register();
+    }
+
+    /// Pins this thread. Cheap when it is pinned already.
+    #[inline]
+    pub(crate) fn pin() -> Guard {
+        // The thread's handle is gone while its thread-locals are being destroyed.
+        Guard(
+            HANDLE
+                .try_with(LocalHandle::pin)
+                .unwrap_or_else(|_| collector().register().pin()),
+        )
+    }
+}
+
+#[cfg(crossbeam_loom)]
+mod collector {
+    use super::{Guard, epoch};
+
+    pub(crate) fn pin() -> Guard {
+        Guard(epoch::pin())
+    }
+}
+
+pub(crate) use collector::pin;
+
+/// Whether the memory that holds this is still alive. Nothing outside loom.
+pub(crate) struct Life {
+    #[cfg(crossbeam_loom)]
+    dead: loom::cell::UnsafeCell<bool>,
+    #[cfg(crossbeam_loom)]
+    track: loom::cell::UnsafeCell<Option<loom::alloc::Track<()>>>,
+}
+
+#[cfg(not(crossbeam_loom))]
+impl Life {
+    pub(crate) fn new() -> Self {
+        Self {}
+    }
+
+    #[inline(always)]
+    pub(crate) fn check(&self) {}
+}
+
+#[cfg(crossbeam_loom)]
+impl Life {
+    #[track_caller]
+    pub(crate) fn new() -> Self {
+        Self {
+            dead: loom::cell::UnsafeCell::new(false),
+            track: loom::cell::UnsafeCell::new(Some(loom::alloc::Track::new(()))),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn check(&self) {
+        if !std::thread::panicking() {
+            // SAFETY: loom reports a race with `end` itself.
+            self.dead
+                .with(|dead| unsafe { assert!(!*dead, "used after it was freed") });
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn end(&self) {
+        if !std::thread::panicking() {
+            // SAFETY: loom reports a race with any other access itself.
+            self.dead.with_mut(|dead| unsafe {
+                assert!(!*dead, "freed twice");
+                *dead = true;
+            });
+            // SAFETY: as above.
+            self.track.with_mut(|track| unsafe { *track = None });
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Removals: what a listener is told, and how it is delivered.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use crate::cell::Cause;
+use crate::engine::Engine;
+use crate::entry::{Entry, REPORT};
+use crate::reclaim::pin;
+
+/// The end of one life of a key: what a listener is told, once for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Removal<'a, K> {
+    /// The key.
+    pub key: &'a K,
+    /// The exact final count. An increment that raced with the end is either in it or in the next life.
+    pub count: u64,
+    /// Why the life ended.
+    pub cause: Cause,
+}
+
+/// Called with each removal.
+pub(crate) type Listener<K> = Box<dyn Fn(&Removal<'_, K>) + Send + Sync>;
+
+/// A removal that was not yet delivered; has its entry's `REPORT` hold.
+struct Pending<K> {
+    entry: *const Entry<K>,
+    count: u64,
+    cause: Cause,
+}
+
+/// The removals of one operation, delivered after its critical section: by [`deliver`](Self::deliver), or on
+/// the way out of a panic.
+pub(crate) struct Removals<'s, K: Send + Sync + 'static> {
+    engine: &'s Engine<K>,
+    pending: Vec<Pending<K>>,
+}
+
+impl<'s, K: Send + Sync + 'static> Removals<'s, K> {
+    pub(crate) fn new(engine: &'s Engine<K>) -> Self {
+        Self {
+            engine,
+            pending: Vec::new(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The caller gives up the entry's `REPORT` hold.
+    pub(crate) unsafe fn push(&mut self, entry: &Entry<K>, count: u64, cause: Cause) {
+        self.pending.push(Pending {
+            entry,
+            count,
+            cause,
+        });
+    }
+
+    /// Calls the listener for each. If it panics, the rest is still delivered, and the first panic goes on.
+    #[inline]
+    pub(crate) fn deliver(mut self) {
+        if !self.pending.is_empty()
+            && let Some(panic) = self.deliver_all()
+        {
+            resume_unwind(panic);
+        }
+    }
+
+    #[cold]
+    fn deliver_all(&mut self) -> Option<Box<dyn Any + Send>> {
+        let mut first_panic = None;
+        for Pending {
+            entry,
+            count,
+            cause,
+        } in std::mem::take(&mut self.pending)
+        {
+            // SAFETY: the report's hold keeps the entry alive.
+            let held = unsafe { &*entry };
+            if let Some(listener) = self.engine.listener() {
+                let removal = Removal {
+                    key: held.key(),
+                    count,
+                    cause,
+                };
+                let result = catch_unwind(AssertUnwindSafe(|| listener(&removal)));
+                if let Err(panic) = result {
+                    first_panic.get_or_insert(panic);
+                }
+            }
+            let guard = pin();
+            // SAFETY: the hold came with the report, and the guard is older than letting go.
+            unsafe { self.engine.limbo().let_go(held, REPORT, &guard) };
+        }
+        first_panic
+    }
+}
+
+impl<K: Send + Sync + 'static> Drop for Removals<'_, K> {
+    /// On the way out of a panic: a second one would abort, so what the listener throws now is dropped.
+    fn drop(&mut self) {
+        if !self.pending.is_empty()
+            && let Some(panic) = self.deliver_all()
+        {
+            std::mem::forget(panic);
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The public type: hashes, converts, routes, delivers.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::time::Duration;
+
+use equivalent::Equivalent;
+
+use crate::builder::Builder;
+use crate::cell::MAX_COUNT;
+use crate::counter::Counter;
+use crate::engine::Engine;
+use crate::error::Rejected;
+use crate::hash::{KeyHash, RandomState};
+use crate::key::ToKey;
+use crate::pinned::Pinned;
+use crate::reclaim::pin;
+use crate::removal::Removals;
+use crate::shard::Stats;
+use crate::snapshot::{Snapshot, Totals};
+use crate::sync::{Arc, Weak};
+
+pub(crate) struct Inner<K, S> {
+    pub(crate) engine: Engine<K>,
+    pub(crate) hasher: S,
+}
+
+/// Counters per key under a hard cap. A clone is another handle to the same store.
+///
+/// See the [crate's documentation](crate) for the promises, and the methods for the progress that each
+/// makes: *wait-free* is bounded by the length of a chain (about one entry), *lock-free* starts again only
+/// when another thread got something done. No operation waits for another thread.
+pub struct CounterStore<K, S = RandomState> {
+    pub(crate) inner: Arc<Inner<K, S>>,
+}
+
+impl<K> CounterStore<K>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+{
+    /// A store of `capacity` counters that evicts, without a TTL.
+    ///
+    /// # Panics
+    ///
+    /// If the capacity is 0 or its memory cannot be had; [`builder`](Self::builder) returns an error instead.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        match Self::builder().capacity(capacity).build() {
+            Ok(store) => store,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Sets everything else: TTL, listener, hasher, what happens at capacity.
+    pub fn builder() -> Builder<K> {
+        Builder::new()
+    }
+}
+
+impl<K> Default for CounterStore<K>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+{
+    /// 2048 counters that end after 30 minutes without use.
+    fn default() -> Self {
+        let builder = Self::builder()
+            .capacity(2048)
+            .idle_ttl(Duration::from_secs(30 * 60));
+        builder.build().expect("the defaults are within all limits")
+    }
+}
+
+impl<K, S> CounterStore<K, S> {
+    pub(crate) fn from_parts(engine: Engine<K>, hasher: S) -> Self {
+        Self {
+            inner: Arc::new(Inner { engine, hasher }),
+        }
+    }
+
+    /// Live counters, with those that are idle and not yet found; never more than
+    /// [`capacity`](Self::capacity), at any instant. Wait-free.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.engine.len()
+    }
+
+    /// Whether [`len`](Self::len) is 0.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The most keys that are counted at once.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.inner.engine.capacity()
+    }
+
+    /// Ended entries that were not freed yet: those that wait for a grace period. Not those that only a [`Counter`]
+    /// or a [`Snapshot`] still holds. Wait-free; while operations are in flight, an estimate.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.inner.engine.waiting()
+    }
+
+    /// Lives that began and ended, by cause, and calls that were rejected. Wait-free, O(shards).
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.engine.stats()
+    }
+
+    /// A handle that does not keep the store alive, for listeners and background tasks.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakStore<K, S> {
+        WeakStore(Arc::downgrade(&self.inner))
+    }
+}
+
+impl<K, S> CounterStore<K, S>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    S: BuildHasher,
+{
+    pub(crate) fn engine(&self) -> &Engine<K> {
+        &self.inner.engine
+    }
+
+    #[inline]
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> KeyHash {
+        KeyHash::of(&self.inner.hasher, key)
+    }
+
+    /// Counts one under the key; returns the count after it, 1 if the key is new. When rejected, 1.
+    ///
+    /// A hit is one hash, one pin, one short chain and one `fetch_add`: wait-free, and it allocates
+    /// nothing. A new key is lock-free.
+    #[inline]
+    pub fn increment<Q>(&self, key: &Q) -> u64
+    where
+        Q: ToKey<K> + ?Sized,
+    {
+        self.add(key, 1)
+    }
+
+    /// Counts `n` units under the key; returns the count after it. When rejected, `n`.
+    ///
+    /// Counts saturate at [`MAX_COUNT`]; what does not fit is not recorded. With 0 the key is
+    /// admitted and counts as used. Above 2^32 it is lock-free, not wait-free.
+    #[inline]
+    pub fn add<Q>(&self, key: &Q, n: u64) -> u64
+    where
+        Q: ToKey<K> + ?Sized,
+    {
+        self.try_add(key, n).unwrap_or(n.min(MAX_COUNT))
+    }
+
+    /// As [`increment`](Self::increment), and says when it was rejected.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`], with the reason. The unit is in [`Totals::rejected`].
+    #[inline]
+    pub fn try_increment<Q>(&self, key: &Q) -> Result<u64, Rejected>
+    where
+        Q: ToKey<K> + ?Sized,
+    {
+        self.try_add(key, 1)
+    }
+
+    /// As [`add`](Self::add), and says when it was rejected.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`], with the reason. The units, clamped to [`MAX_COUNT`], are in [`Totals::rejected`].
+    #[inline]
+    pub fn try_add<Q>(&self, key: &Q, n: u64) -> Result<u64, Rejected>
+    where
+        Q: ToKey<K> + ?Sized,
+    {
+        let hash = self.hash(key);
+        let mut out = Removals::new(self.engine());
+        let hit = self.engine().hit(hash, key, n, &pin(), &mut out);
+        let result = hit.map_or_else(|| self.admit(hash, key.to_key(), n, &mut out), Ok);
+        out.deliver();
+        result
+    }
+
+    /// As [`increment`](Self::increment), without a clone when the key is new.
+    pub fn increment_owned(&self, key: K) -> u64 {
+        let hash = self.hash(&key);
+        let mut out = Removals::new(self.engine());
+        let hit = self.engine().hit(hash, &key, 1, &pin(), &mut out);
+        let result = hit.map_or_else(|| self.admit(hash, key, 1, &mut out), Ok);
+        out.deliver();
+        result.unwrap_or(1)
+    }
+
+    /// Not pinned: the key may be dropped here.
+    #[cold]
+    pub(crate) fn admit(
+        &self,
+        hash: KeyHash,
+        key: K,
+        n: u64,
+        out: &mut Removals<'_, K>,
+    ) -> Result<u64, Rejected> {
+        self.engine()
+            .admit(hash, key, n, out, |_| ())
+            .map(|(count, ())| count)
+    }
+
+    /// The count of a key, if it is live. Does not count as use. Lock-free; wait-free without a TTL.
+    #[must_use]
+    pub fn get<Q>(&self, key: &Q) -> Option<u64>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let mut out = Removals::new(self.engine());
+        let count = self.engine().get(self.hash(key), key, &pin(), &mut out);
+        out.deliver();
+        count
+    }
+
+    /// Whether the key is live. Does not count as use. Progress as [`get`](Self::get).
+    #[must_use]
+    pub fn contains<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.get(key).is_some()
+    }
+
+    /// Ends the life of a key; returns its exact final count. An increment that races with it is either in that
+    /// count or in the next life. Lock-free.
+    pub fn remove<Q>(&self, key: &Q) -> Option<u64>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let mut out = Removals::new(self.engine());
+        let count = self.engine().remove(self.hash(key), key, &pin(), &mut out);
+        out.deliver();
+        count
+    }
+
+    /// Ends all lives that it meets; those that begin meanwhile may stay. Lock-free, O(capacity).
+    pub fn clear(&self) {
+        for group in 0..self.engine().groups() {
+            let mut out = Removals::new(self.engine());
+            self.engine().clear_group(group, &mut out);
+            out.deliver();
+        }
+        self.engine().tidy();
+    }
+
+    /// Ends the lives that have been idle for longer than the TTL; how many. Also frees what can be
+    /// freed. Lock-free, O(capacity). Not needed for correctness: ordinary traffic does the same bit by bit.
+    pub fn prune(&self) -> usize {
+        let mut ended = 0;
+        for group in 0..self.engine().groups() {
+            let mut out = Removals::new(self.engine());
+            ended += self
+                .engine()
+                .prune_group(group, self.engine().time(), &pin(), &mut out);
+            out.deliver();
+        }
+        self.engine().tidy();
+        ended
+    }
+
+    /// A handle to one counter, for a connection or a task that counts under one key for long: no hash,
+    /// no pin, no search. Counts as a use and admits the key.
+    #[must_use]
+    pub fn counter<Q>(&self, key: &Q) -> Counter<K, S>
+    where
+        K: Clone,
+        Q: ToKey<K> + ?Sized,
+    {
+        Counter::new(self.clone(), key.to_key())
+    }
+
+    /// Pins once for many operations: saves about half of the cost of each hit. Not to be kept: while it
+    /// lives, nothing that has ended is freed.
+    #[must_use]
+    pub fn pin(&self) -> Pinned<'_, K, S> {
+        Pinned::new(self)
+    }
+
+    /// All live counters and the totals, exactly: at least what had been added when it began, at most what had been
+    /// added when it ended, each unit once. Lock-free, O(capacity).
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot<K> {
+        Snapshot::take(self.engine())
+    }
+
+    /// The `n` largest counters, largest first. A snapshot, then a selection: O(capacity).
+    #[must_use]
+    pub fn top(&self, n: usize) -> Vec<(K, u64)>
+    where
+        K: Clone,
+    {
+        let snapshot = self.snapshot();
+        snapshot
+            .top(n)
+            .into_iter()
+            .map(|(key, count)| (key.clone(), count))
+            .collect()
+    }
+
+    /// Where every unit is, exactly as in a [`snapshot`](Self::snapshot). O(capacity).
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals::take(self.engine())
+    }
+}
+
+impl<K, S> Clone for CounterStore<K, S> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<K, S> fmt::Debug for CounterStore<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CounterStore")
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .field("shards", &self.inner.engine.shards())
+            .field("tick", &self.inner.engine.tick_length())
+            .finish_non_exhaustive()
+    }
+}
+
+// A panic of the user's code leaves the store whole: that is a promise, and tested.
+impl<K, S> UnwindSafe for CounterStore<K, S> {}
+impl<K, S> RefUnwindSafe for CounterStore<K, S> {}
+
+/// A handle that does not keep its store alive. See [`CounterStore::downgrade`].
+pub struct WeakStore<K, S = RandomState>(Weak<Inner<K, S>>);
+
+impl<K, S> WeakStore<K, S> {
+    /// The store, if any other handle is left.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<CounterStore<K, S>> {
+        self.0.upgrade().map(|inner| CounterStore { inner })
+    }
+}
+
+impl<K, S> Clone for WeakStore<K, S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K, S> fmt::Debug for WeakStore<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WeakStore").field(&self.upgrade()).finish()
+    }
+}
+
+impl<K, S> UnwindSafe for WeakStore<K, S> {}
+impl<K, S> RefUnwindSafe for WeakStore<K, S> {}

@@ -1,0 +1,212 @@
+//! The hand: makes room for one newcomer by visiting entries from the old ends of the lists.
+//!
+//! At most [`MAX_VISITS`] live entries are visited and at most [`MAX_DEAD`] dead ones cleared away. When
+//! the visits are used up, the visited entry with the lowest credit goes. An entry is sealed by
+//! compare-exchange from the count that it was judged by: if it was used meanwhile it stays, rightly.
+
+use std::marker::PhantomData;
+
+use crate::cell::{Cause, Seen};
+use crate::clock_list::Lists;
+use crate::entry::{Entry, Place, Sealed};
+use crate::policy::{List, Verdict, judge_main, judge_probation, uses_since};
+use crate::reclaim::Guard;
+use crate::sync::Ordering;
+use crate::tick::{Now, Timer};
+
+/// Live entries that one sweep visits.
+pub(crate) const MAX_VISITS: usize = 16;
+/// Dead entries that one sweep clears away.
+pub(crate) const MAX_DEAD: usize = 16;
+
+/// The time, where there is a TTL.
+pub(crate) type Time<'a> = Option<(&'a Timer, Now)>;
+
+/// Whether the entry has been idle for longer than the TTL. `seen` was loaded before this is called: the
+/// tick is at least as new as the count (an adder writes the tick first, then adds with Release; `seen` was
+/// loaded with Acquire).
+pub(crate) fn is_idle<K>(entry: &Entry<K>, time: Time<'_>) -> bool {
+    time.is_some_and(|(timer, now)| timer.expired(entry.tick().load(Ordering::Relaxed), now))
+}
+
+/// Entries that the hand has passed, in the order of the visits.
+struct Passed<K> {
+    entries: [(*mut Entry<K>, u8); MAX_VISITS],
+    len: usize,
+}
+
+impl<K> Passed<K> {
+    fn push(&mut self, entry: *mut Entry<K>, credit: u8) {
+        self.entries[self.len] = (entry, credit);
+        self.len += 1;
+    }
+
+    fn as_slice(&self) -> &[(*mut Entry<K>, u8)] {
+        &self.entries[..self.len]
+    }
+
+    /// The first of those with the lowest credit; `out` is not looked at again.
+    fn lowest(&self, out: &[bool; MAX_VISITS]) -> Option<usize> {
+        (0..self.len)
+            .filter(|&i| !out[i])
+            .min_by_key(|&i| self.entries[i].1)
+    }
+}
+
+/// What a visit came to.
+enum Visit<'g, K> {
+    Victim(Sealed<'g, K>),
+    Passed,
+    Dead,
+}
+
+impl<K> Lists<K> {
+    /// Seals one entry, or none where the lists are empty or all their entries are in use right now.
+    pub(crate) fn make_room<'g>(
+        &mut self,
+        time: Time<'_>,
+        guard: &'g Guard,
+    ) -> Option<Sealed<'g, K>> {
+        let mut passed = Passed {
+            entries: [(std::ptr::null_mut(), 0); MAX_VISITS],
+            len: 0,
+        };
+        let mut dead = 0;
+        let mut victim = None;
+        while passed.len < MAX_VISITS && dead < MAX_DEAD {
+            let main = self.main_len() + passed.len;
+            let list = self
+                .policy
+                .choose(self.probation_len(), main, self.probation_len() + main);
+            let place = if list == List::Main {
+                Place::Main
+            } else {
+                Place::Probation
+            };
+            let Some(entry) = self.pop_oldest(place) else {
+                break;
+            };
+            self.steps += 1;
+            match self.visit(entry, list, time, &mut passed, guard) {
+                Visit::Victim(sealed) => {
+                    victim = Some(sealed);
+                    break;
+                }
+                Visit::Passed => {}
+                Visit::Dead => dead += 1,
+            }
+        }
+        let victim = victim.or_else(|| self.lowest_credit(&mut passed, time, guard));
+        for &(entry, _) in passed.as_slice() {
+            if !entry.is_null() {
+                self.push_newest(entry, Place::Main);
+            }
+        }
+        victim
+    }
+
+    fn visit<'g>(
+        &mut self,
+        raw: *mut Entry<K>,
+        list: List,
+        time: Time<'_>,
+        passed: &mut Passed<K>,
+        _guard: &'g Guard,
+    ) -> Visit<'g, K> {
+        // SAFETY: its hold keeps the entry alive, and from then on the guard does.
+        let entry: &'g Entry<K> = unsafe { &*raw };
+        loop {
+            let seen = entry.cell().look();
+            if seen.is_ended() {
+                self.leave(raw);
+                return Visit::Dead;
+            }
+            match judge(entry, list, seen) {
+                Verdict::Out => {
+                    // An entry that was used since it was judged is judged again. Lock-free, and
+                    // short: two uses take it out of here.
+                    if let Some(sealed) = seal(entry, seen, time) {
+                        if sealed.cause == Cause::Capacity {
+                            self.policy.remember(entry.hash(), list);
+                        }
+                        return Visit::Victim(sealed);
+                    }
+                }
+                Verdict::Stays { .. } if is_idle(entry, time) => {
+                    if let Some(sealed) = seal(entry, seen, time) {
+                        return Visit::Victim(sealed);
+                    }
+                }
+                Verdict::Stays { credit } => {
+                    // SAFETY: the caller owns the lists.
+                    unsafe {
+                        entry.seat(|seat| {
+                            seat.snap = seen.uses();
+                            seat.credit = credit;
+                        });
+                    }
+                    passed.push(raw, credit);
+                    return Visit::Passed;
+                }
+            }
+        }
+    }
+
+    /// The visits are used up: the lowest credit goes, or the next lowest where that is in use.
+    fn lowest_credit<'g>(
+        &mut self,
+        passed: &mut Passed<K>,
+        time: Time<'_>,
+        _guard: &'g Guard,
+    ) -> Option<Sealed<'g, K>> {
+        let mut tried = [false; MAX_VISITS];
+        while let Some(i) = passed.lowest(&tried) {
+            tried[i] = true;
+            let raw = passed.entries[i].0;
+            // SAFETY: its hold keeps the entry alive, and from then on the guard does.
+            let entry: &'g Entry<K> = unsafe { &*raw };
+            let sealed = seal(entry, entry.cell().look(), time);
+            if sealed.is_some() || entry.cell().look().is_ended() {
+                passed.entries[i].0 = std::ptr::null_mut();
+            }
+            match sealed {
+                Some(sealed) => {
+                    if sealed.cause == Cause::Capacity {
+                        self.policy.remember(entry.hash(), List::Main);
+                    }
+                    return Some(sealed);
+                }
+                None if passed.entries[i].0.is_null() => self.leave(raw),
+                None => {}
+            }
+        }
+        None
+    }
+}
+
+fn judge<K>(entry: &Entry<K>, list: List, seen: Seen) -> Verdict {
+    // SAFETY: the caller of `make_room` owns the lists.
+    let (snap, credit) = unsafe { entry.seat(|seat| (seat.snap, seat.credit)) };
+    let uses = uses_since(snap, seen.uses());
+    match list {
+        List::Probation => judge_probation(uses),
+        List::Main => judge_main(credit, uses),
+    }
+}
+
+/// Ends the life of an entry that is out of the lists.
+fn seal<'g, K>(entry: &'g Entry<K>, seen: Seen, time: Time<'_>) -> Option<Sealed<'g, K>> {
+    let cause = if is_idle(entry, time) {
+        Cause::Idle
+    } else {
+        Cause::Capacity
+    };
+    let units = entry.cell().seal_if(seen, cause).ok()?;
+    Some(Sealed {
+        entry,
+        units,
+        cause,
+        off_roster: true,
+        _guard: PhantomData,
+    })
+}

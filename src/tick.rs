@@ -1,0 +1,101 @@
+//! Coarse time: when a key was last used, and whether that is too long ago.
+//!
+//! An entry keeps the *tick* of its last use, so that a hit writes it only when it has changed. A
+//! tick is a power of two of nanoseconds, at most 1/64 of the TTL. The present is read exactly,
+//! once an operation, straight from the processor's counter where there is one.
+//!
+//! A tick is rounded down, so the last use may have been up to one tick later than it says: a key
+//! expires when even that use is longer ago than the TTL. Never early; late by at most one tick.
+
+use std::time::Duration;
+
+use quanta::Clock;
+
+/// The longest TTL: a quarter of the range of a clock that counts nanoseconds in 64 bits, about 146
+/// years.
+pub(crate) const MAX_TTL: Duration = Duration::from_nanos(u64::MAX / 4);
+
+/// An instant in nanoseconds since the store was built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Now(u64);
+
+#[derive(Debug)]
+pub(crate) struct Timer {
+    clock: Clock,
+    origin: u64,
+    ttl: u64,
+    shift: u32,
+}
+
+impl Timer {
+    /// `ttl` is above zero and at most [`MAX_TTL`].
+    pub(crate) fn new(clock: Clock, ttl: Duration) -> Self {
+        let ttl = ttl.min(MAX_TTL).as_nanos() as u64;
+        let shift = (ttl / 64).max(1).ilog2();
+        Self {
+            origin: clock.raw(),
+            clock,
+            ttl,
+            shift,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Now {
+        Now(self.clock.delta_as_nanos(self.origin, self.clock.raw()))
+    }
+
+    #[inline]
+    pub(crate) fn tick(&self, now: Now) -> u64 {
+        now.0 >> self.shift
+    }
+
+    /// Whether a key last used in `tick` has been idle for longer than the TTL.
+    #[inline]
+    pub(crate) fn expired(&self, tick: u64, now: Now) -> bool {
+        // Saturating: a mock clock can stand anywhere.
+        let end_of_tick = tick.saturating_add(1).saturating_mul(1 << self.shift);
+        now.0 >= end_of_tick.saturating_add(self.ttl)
+    }
+
+    pub(crate) fn tick_length(&self) -> Duration {
+        Duration::from_nanos(1 << self.shift)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_early_and_late_by_at_most_a_tick() {
+        for ttl in [
+            1,
+            2,
+            63,
+            64,
+            65,
+            1000,
+            1 << 20,
+            1_800_000_000_000,
+            u64::MAX / 4,
+        ] {
+            let (clock, mock) = Clock::mock();
+            let timer = Timer::new(clock, Duration::from_nanos(ttl));
+            let tick_length = timer.tick_length().as_nanos() as u64;
+            assert!(tick_length == 1 || tick_length <= ttl / 64, "{ttl}");
+            for start in [0, 1, tick_length - 1, tick_length, 3 * tick_length + 1] {
+                mock.decrement(mock.value());
+                mock.increment(start);
+                let tick = timer.tick(timer.now());
+                mock.increment(ttl);
+                assert!(
+                    !timer.expired(tick, timer.now()),
+                    "early: {ttl} from {start}"
+                );
+                mock.increment(tick_length);
+                assert!(timer.expired(tick, timer.now()), "late: {ttl} from {start}");
+            }
+        }
+    }
+}
