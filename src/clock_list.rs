@@ -305,13 +305,14 @@ impl<K> Lists<K> {
     }
 
     fn admit(&mut self, raw: *mut Entry<K>, entry: &Entry<K>) {
-        if entry.cell().look().is_ended() {
-            return self.leave(raw);
-        }
         // SAFETY: see `listed`.
         let known = unsafe { entry.seat(|seat| seat.known) };
         let known = known.unwrap_or_else(|| self.policy.recall(entry.hash(), None));
-        self.push_newest(raw, if known { Place::Main } else { Place::Probation });
+        if entry.cell().look().is_ended() {
+            self.leave(raw);
+        } else {
+            self.push_newest(raw, if known { Place::Main } else { Place::Probation });
+        }
     }
 
     /// Looks for dead entries, at most [`TIDY`] at a time, once through both lists for each debt.

@@ -23,6 +23,8 @@ mod store;
 mod sweep;
 mod sync;
 mod tick;
+#[cfg(all(test, not(crossbeam_loom)))]
+mod twin;
 
 pub use builder::Builder;
 pub use cell::{Cause, MAX_COUNT};
