@@ -24,10 +24,7 @@ pub(crate) struct Permit<'a>(&'a Permits);
 
 impl Permits {
     pub(crate) fn new(cap: usize) -> Self {
-        Self {
-            used: CachePadded::new(AtomicUsize::new(0)),
-            cap,
-        }
+        Self { used: CachePadded::new(AtomicUsize::new(0)), cap }
     }
 
     pub(crate) fn cap(&self) -> usize {

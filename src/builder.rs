@@ -101,28 +101,9 @@ impl<K, S> Builder<K, S> {
 
     /// Another hasher. A poor one costs speed, never correctness.
     pub fn hasher<S2>(self, hasher: S2) -> Builder<K, S2> {
-        let Self {
-            capacity,
-            idle_ttl,
-            shards,
-            slack,
-            clock,
-            at_capacity,
-            listener,
-            keys,
-            ..
-        } = self;
-        Builder {
-            capacity,
-            idle_ttl,
-            shards,
-            slack,
-            hasher,
-            clock,
-            at_capacity,
-            listener,
-            keys,
-        }
+        let Self { capacity, idle_ttl, shards, slack, clock, at_capacity, listener, keys, .. } =
+            self;
+        Builder { capacity, idle_ttl, shards, slack, hasher, clock, at_capacity, listener, keys }
     }
 
     /// Another clock for the TTL, such as quanta's mock in tests.
@@ -169,31 +150,14 @@ where
         let timer = self.timer()?;
         let slack = self.slack;
         let too_large = BuildError::CapacityTooLarge { capacity };
-        let entries = capacity
-            .checked_add(slack)
-            .ok_or(BuildError::SlackTooLarge { slack })?;
-        let buckets = capacity
-            .checked_next_power_of_two()
-            .ok_or(too_large.clone())?;
+        let entries = capacity.checked_add(slack).ok_or(BuildError::SlackTooLarge { slack })?;
+        let buckets = capacity.checked_next_power_of_two().ok_or(too_large.clone())?;
         if !can_be_had::<K>(entries) {
             return Err(too_large);
         }
         let index = Index::new(buckets.ilog2().max(shard_bits)).ok_or(too_large)?;
-        let Self {
-            hasher,
-            at_capacity,
-            listener,
-            ..
-        } = self;
-        let plan = Plan {
-            capacity,
-            slack,
-            shard_bits,
-            index,
-            timer,
-            at_capacity,
-            listener,
-        };
+        let Self { hasher, at_capacity, listener, .. } = self;
+        let plan = Plan { capacity, slack, shard_bits, index, timer, at_capacity, listener };
         Ok(CounterStore::from_parts(Engine::new(plan), hasher))
     }
 
@@ -209,10 +173,7 @@ where
         let shards = match self.shards {
             Some(0) => return Err(BuildError::ShardsZero),
             Some(shards) if shards > MAX_SHARDS => {
-                return Err(BuildError::TooManyShards {
-                    shards,
-                    max: MAX_SHARDS,
-                });
+                return Err(BuildError::TooManyShards { shards, max: MAX_SHARDS });
             }
             Some(shards) => shards.next_power_of_two(),
             None => default_shards(capacity),
@@ -228,15 +189,9 @@ where
             return Err(BuildError::IdleTtlZero);
         }
         if idle_ttl > MAX_TTL {
-            return Err(BuildError::IdleTtlTooLong {
-                idle_ttl,
-                max: MAX_TTL,
-            });
+            return Err(BuildError::IdleTtlTooLong { idle_ttl, max: MAX_TTL });
         }
-        Ok(Some(Timer::new(
-            self.clock.clone().unwrap_or_default(),
-            idle_ttl,
-        )))
+        Ok(Some(Timer::new(self.clock.clone().unwrap_or_default(), idle_ttl)))
     }
 }
 
@@ -249,9 +204,7 @@ fn default_shards(capacity: usize) -> usize {
 
 /// Whether the allocator would give memory for so many entries. Asks, and gives it back untouched.
 fn can_be_had<K>(entries: usize) -> bool {
-    Vec::<std::mem::MaybeUninit<Entry<K>>>::new()
-        .try_reserve_exact(entries)
-        .is_ok()
+    Vec::<std::mem::MaybeUninit<Entry<K>>>::new().try_reserve_exact(entries).is_ok()
 }
 
 impl<K, S> fmt::Debug for Builder<K, S> {

@@ -137,10 +137,7 @@ pub(crate) struct Cell {
 impl Cell {
     /// A life that begins with one use of `n` units.
     pub(crate) fn new(n: u64) -> Self {
-        Self {
-            word: AtomicU64::new(USE | clamp(n)),
-            last: AtomicU64::new(0),
-        }
+        Self { word: AtomicU64::new(USE | clamp(n)), last: AtomicU64::new(0) }
     }
 
     /// Sets what the life begins with, before the cell is shared.
@@ -187,10 +184,7 @@ impl Cell {
             let units = old & UNITS;
             let fits = n.min(MAX_COUNT.saturating_sub(units));
             let new = old.wrapping_add(USE) + fits;
-            match self
-                .word
-                .compare_exchange_weak(old, new, Ordering::Release, Ordering::Relaxed)
-            {
+            match self.word.compare_exchange_weak(old, new, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return Ok(clamp(units + fits)),
                 Err(now) => old = now,
             }
@@ -226,18 +220,12 @@ impl Cell {
         }
         let units = seen.units();
         if last != units
-            && self
-                .last
-                .compare_exchange(last, units, Ordering::AcqRel, Ordering::Relaxed)
-                .is_err()
+            && self.last.compare_exchange(last, units, Ordering::AcqRel, Ordering::Relaxed).is_err()
         {
             return Err(self.look());
         }
         let sealed = seen.0 | cause.bits();
-        match self
-            .word
-            .compare_exchange(seen.0, sealed, Ordering::AcqRel, Ordering::Acquire)
-        {
+        match self.word.compare_exchange(seen.0, sealed, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => Ok(units),
             Err(now) => Err(Seen(now)),
         }

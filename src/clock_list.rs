@@ -81,10 +81,7 @@ impl<K> Roster<K> {
             lists.drain(&self.arrivals);
             lists.tidy(&self.debt);
             let result = f(lists);
-            (
-                result,
-                Gone(std::mem::replace(&mut lists.gone, ptr::null_mut())),
-            )
+            (result, Gone(std::mem::replace(&mut lists.gone, ptr::null_mut())))
         });
         self.taken.store(false, Ordering::Release);
         Some(result)
@@ -138,11 +135,7 @@ struct Queue<K> {
 
 impl<K> Queue<K> {
     const fn new() -> Self {
-        Self {
-            newest: ptr::null_mut(),
-            oldest: ptr::null_mut(),
-            len: 0,
-        }
+        Self { newest: ptr::null_mut(), oldest: ptr::null_mut(), len: 0 }
     }
 }
 
@@ -237,11 +230,7 @@ impl<K> Lists<K> {
         // SAFETY: see `listed`.
         let (newer, older, place) = unsafe {
             entry.seat(|seat| {
-                (
-                    seat.newer,
-                    seat.older,
-                    std::mem::replace(&mut seat.place, Place::None),
-                )
+                (seat.newer, seat.older, std::mem::replace(&mut seat.place, Place::None))
             })
         };
         if place == Place::None {
@@ -354,10 +343,7 @@ impl<K> Lists<K> {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn validate(&self) {
         self.policy.validate();
-        for (queue, place) in [
-            (&self.probation, Place::Probation),
-            (&self.main, Place::Main),
-        ] {
+        for (queue, place) in [(&self.probation, Place::Probation), (&self.main, Place::Main)] {
             let (mut at, mut newer, mut len) = (queue.newest, ptr::null_mut(), 0);
             while let Some(entry) = listed(at) {
                 // SAFETY: see `listed`.

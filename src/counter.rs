@@ -44,12 +44,7 @@ where
     S: BuildHasher,
 {
     pub(crate) fn new(store: CounterStore<K, S>, key: K) -> Self {
-        let counter = Self {
-            hash: store.hash(&key),
-            store,
-            key,
-            entry: Cell::new(None),
-        };
+        let counter = Self { hash: store.hash(&key), store, key, entry: Cell::new(None) };
         counter.bind(0);
         counter
     }
@@ -108,10 +103,8 @@ where
         let mut out = Removals::new(engine);
         let hold = |entry: &Entry<K>| entry.hold().then(|| NonNull::from(entry));
         let found = engine.hit_with(self.hash, &self.key, n, &pin(), &mut out, hold);
-        let result = found.map_or_else(
-            || engine.admit(self.hash, self.key.clone(), n, &mut out, hold),
-            Ok,
-        );
+        let result =
+            found.map_or_else(|| engine.admit(self.hash, self.key.clone(), n, &mut out, hold), Ok);
         let count = match result {
             Ok((count, entry)) => {
                 self.entry.set(entry);
@@ -128,13 +121,7 @@ impl<K: Send + Sync + 'static, S> Counter<K, S> {
     fn release(&self) {
         if let Some(entry) = self.entry.take() {
             // SAFETY: the hold was ours, and the pointer is gone with it.
-            unsafe {
-                self.store
-                    .inner
-                    .engine
-                    .limbo()
-                    .let_go_handle(entry.as_ptr())
-            };
+            unsafe { self.store.inner.engine.limbo().let_go_handle(entry.as_ptr()) };
         }
     }
 }
@@ -163,8 +150,6 @@ impl<K: Clone + Send + Sync + 'static, S> Clone for Counter<K, S> {
 
 impl<K: fmt::Debug + Send + Sync + 'static, S> fmt::Debug for Counter<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Counter")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
+        f.debug_struct("Counter").field("key", &self.key).finish_non_exhaustive()
     }
 }

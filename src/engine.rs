@@ -97,21 +97,11 @@ struct Room<'a> {
 
 impl<K> Engine<K> {
     pub(crate) fn new(plan: Plan<K>) -> Self {
-        let Plan {
-            capacity,
-            slack,
-            shard_bits,
-            index,
-            timer,
-            at_capacity,
-            listener,
-        } = plan;
+        let Plan { capacity, slack, shard_bits, index, timer, at_capacity, listener } = plan;
         let share = capacity.div_ceil(1 << shard_bits);
         Self {
             ledger: Ledger::new(index.len()),
-            shards: (0..1 << shard_bits)
-                .map(|_| CachePadded::new(Shard::new(share)))
-                .collect(),
+            shards: (0..1 << shard_bits).map(|_| CachePadded::new(Shard::new(share))).collect(),
             shard_bits,
             live: Permits::new(capacity),
             limbo: Arc::new(Limbo::new(capacity + slack, slack, shard_bits)),
@@ -153,17 +143,12 @@ impl<K> Engine<K> {
 
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = Stats::default();
-        self.shards
-            .iter()
-            .for_each(|shard| shard.tally.add_to(&mut stats));
+        self.shards.iter().for_each(|shard| shard.tally.add_to(&mut stats));
         stats
     }
 
     pub(crate) fn rejected_units(&self) -> u64 {
-        let units = self
-            .shards
-            .iter()
-            .map(|shard| shard.tally.rejected.load(Ordering::Relaxed));
+        let units = self.shards.iter().map(|shard| shard.tally.rejected.load(Ordering::Relaxed));
         units.fold(0, u64::wrapping_add)
     }
 
@@ -222,8 +207,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.hit_with(hash, key, n, guard, out, |_| ())
-            .map(|(count, ())| count)
+        self.hit_with(hash, key, n, guard, out, |_| ()).map(|(count, ())| count)
     }
 
     /// As [`hit`](Self::hit), and calls `bind` with the entry.
@@ -278,13 +262,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         guard: &'g Guard,
         out: &mut Removals<'_, K>,
     ) -> Permit<'_> {
-        let Sealed {
-            entry,
-            units,
-            cause,
-            off_roster,
-            ..
-        } = sealed;
+        let Sealed { entry, units, cause, off_roster, .. } = sealed;
         let hash = entry.hash();
         let shard = self.shard(hash);
         let permit = self.live.of_sealed();
@@ -294,12 +272,10 @@ impl<K: Send + Sync + 'static> Engine<K> {
         let mut credit = Units::default();
         credit[cause.index()] = units;
         let bucket = self.index.bucket_of(hash);
-        let settled = self
-            .ledger
-            .credit(bucket, entry, credit, guard, |replaced| {
-                // SAFETY: it was replaced at the head by this thread, under this guard.
-                unsafe { self.limbo.let_go(replaced, LEDGER, guard) }
-            });
+        let settled = self.ledger.credit(bucket, entry, credit, guard, |replaced| {
+            // SAFETY: it was replaced at the head by this thread, under this guard.
+            unsafe { self.limbo.let_go(replaced, LEDGER, guard) }
+        });
         if settled {
             done |= LEDGER;
         }
@@ -356,9 +332,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     ) -> Option<Permit<'_>> {
         let shard = hash.top(self.shard_bits);
         let buckets = self.index.len() >> self.shard_bits;
-        let hand = self.shards[shard]
-            .idle_hand
-            .fetch_add(IDLE_BUCKETS, Ordering::Relaxed);
+        let hand = self.shards[shard].idle_hand.fetch_add(IDLE_BUCKETS, Ordering::Relaxed);
         let mut permit = None;
         for at in (hand..).take(IDLE_BUCKETS.min(buckets)) {
             let bucket = shard * buckets + at % buckets;
@@ -406,18 +380,12 @@ impl<K: Send + Sync + 'static> Engine<K> {
     where
         K: Hash + Eq,
     {
-        let Some(slot) = self.limbo.slot() else {
+        let Some(mut slot) = self.limbo.slot(hash) else {
             return Err(self.reject(hash, n, Rejected::Memory));
         };
-        let holds = if self.listener.is_some() {
-            CORE
-        } else {
-            CORE & !REPORT
-        };
-        let mut fresh = Fresh {
-            entry: Box::new(Entry::new(hash, key, holds)),
-            slot,
-        };
+        let holds = if self.listener.is_some() { CORE } else { CORE & !REPORT };
+        let entry = Box::write(slot.blank(), Entry::new(hash, key, holds));
+        let mut fresh = Fresh { entry, slot };
         let mut room: Option<Room<'_>> = None;
         loop {
             let guard = pin();
@@ -430,10 +398,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
                         // The key's own old life gives its permit to the new one.
                         if let Some(sealed) = self.seal_if_idle(entry, time) {
                             let permit = self.bury(sealed, &guard, out);
-                            room.get_or_insert(Room {
-                                permit,
-                                known: None,
-                            });
+                            room.get_or_insert(Room { permit, known: None });
                         }
                         continue;
                     }
@@ -492,30 +457,19 @@ impl<K: Send + Sync + 'static> Engine<K> {
         out: &mut Removals<'_, K>,
     ) -> Result<Room<'_>, Rejected> {
         if let Some(permit) = self.live.acquire() {
-            return Ok(Room {
-                permit,
-                known: None,
-            });
+            return Ok(Room { permit, known: None });
         }
         if time.is_some()
             && let Some(permit) = self.expire_some(hash, time, guard, out)
         {
-            return Ok(Room {
-                permit,
-                known: None,
-            });
+            return Ok(Room { permit, known: None });
         }
         let evicted = match self.at_capacity {
             AtCapacity::Evict => self.evict(hash, time, guard, out),
             AtCapacity::Reject => None,
         };
         evicted
-            .or_else(|| {
-                Some(Room {
-                    permit: self.live.acquire()?,
-                    known: None,
-                })
-            })
+            .or_else(|| Some(Room { permit: self.live.acquire()?, known: None }))
             .ok_or(Rejected::Capacity)
     }
 
@@ -543,17 +497,11 @@ impl<K: Send + Sync + 'static> Engine<K> {
             };
             self.let_go_of(gone, guard);
             if let Some(sealed) = victim {
-                return Some(Room {
-                    permit: self.bury(sealed, guard, out),
-                    known,
-                });
+                return Some(Room { permit: self.bury(sealed, guard, out), known });
             }
         }
         let sealed = self.sample(hash, time, guard)?;
-        Some(Room {
-            permit: self.bury(sealed, guard, out),
-            known,
-        })
+        Some(Room { permit: self.bury(sealed, guard, out), known })
     }
 
     /// A victim without anybody's lists: the lowest count of a few live entries, from the newcomer's bucket on.
@@ -563,9 +511,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     fn sample<'g>(&self, hash: KeyHash, time: Time<'_>, guard: &'g Guard) -> Option<Sealed<'g, K>> {
         let start = self.index.bucket_of(hash);
         let buckets = (0..self.index.len()).map(|i| (start + i) % self.index.len());
-        let mut entries = buckets
-            .flat_map(|bucket| self.index.walk(bucket, guard))
-            .peekable();
+        let mut entries = buckets.flat_map(|bucket| self.index.walk(bucket, guard)).peekable();
         while entries.peek().is_some() {
             let live = entries.by_ref().filter_map(|entry| {
                 let seen = entry.cell().look();
@@ -574,11 +520,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
             let mut batch: Vec<_> = live.take(SAMPLE).collect();
             batch.sort_by_key(|(_, seen)| seen.units());
             for (entry, seen) in batch {
-                let cause = if is_idle(entry, time) {
-                    Cause::Idle
-                } else {
-                    Cause::Capacity
-                };
+                let cause = if is_idle(entry, time) { Cause::Idle } else { Cause::Capacity };
                 if let Ok(units) = entry.cell().seal_if(seen, cause) {
                     return Some(sealed(entry, units, cause));
                 }
@@ -747,9 +689,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 }
             }
         }
-        self.ledger
-            .unchanged(group, &reading)
-            .then_some((live, units, entries))
+        self.ledger.unchanged(group, &reading).then_some((live, units, entries))
     }
 
     /// A handle's hit that moved the tick pays for expiry as any other.
@@ -761,13 +701,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
 }
 
 fn sealed<K>(entry: &Entry<K>, units: u64, cause: Cause) -> Sealed<'_, K> {
-    Sealed {
-        entry,
-        units,
-        cause,
-        off_roster: false,
-        _guard: PhantomData,
-    }
+    Sealed { entry, units, cause, off_roster: false, _guard: PhantomData }
 }
 
 impl<K> Drop for Engine<K> {
@@ -816,12 +750,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     pub(crate) fn steps(&self) -> u64 {
         self.shards
             .iter()
-            .map(|shard| {
-                shard
-                    .roster
-                    .own(|lists| lists.steps)
-                    .map_or(0, |(steps, _)| steps)
-            })
+            .map(|shard| shard.roster.own(|lists| lists.steps).map_or(0, |(steps, _)| steps))
             .sum()
     }
 }
@@ -832,10 +761,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
     pub(crate) fn validate(&self) {
         let guard = pin();
         for shard in &self.shards {
-            let (_, gone) = shard
-                .roster
-                .own(|lists| lists.validate())
-                .expect("nothing is in flight");
+            let (_, gone) =
+                shard.roster.own(|lists| lists.validate()).expect("nothing is in flight");
             self.let_go_of(gone, &guard);
         }
         let live = (0..self.index.len())

@@ -24,6 +24,8 @@
 //! `link` in `clock_list` and `limbo`, `tick` in `engine`.
 
 use std::marker::PhantomData;
+#[cfg(not(crossbeam_loom))]
+use std::ptr;
 
 use crate::cell::Cell;
 use crate::hash::KeyHash;
@@ -141,9 +143,7 @@ impl<K> Entry<K> {
         self.written.cell.restart(n);
         self.written.tick = AtomicU64::new(tick);
         // SAFETY: `&mut self`: nobody else can access the seat.
-        self.written
-            .seat
-            .with_mut(|seat| unsafe { (*seat).known = known });
+        self.written.seat.with_mut(|seat| unsafe { (*seat).known = known });
     }
 
     #[inline]
@@ -220,18 +220,18 @@ impl<K> Entry<K> {
         false
     }
 
-    /// Frees an entry that nobody can reach.
+    /// Drops an entry that nobody can reach, and leaves its memory.
     ///
     /// # Safety
     ///
-    /// `entry` came from `Box::into_raw`, and nobody accesses it any more.
-    pub(crate) unsafe fn free(entry: *mut Entry<K>) {
-        #[cfg(not(crossbeam_loom))]
-        // SAFETY: by this function's own contract.
-        drop(unsafe { Box::from_raw(entry) });
-        #[cfg(crossbeam_loom)]
-        // SAFETY: under loom the memory is kept, so that a use after this is seen, not undefined.
+    /// Nobody accesses the entry any more.
+    pub(crate) unsafe fn end(entry: *mut Entry<K>) {
+        // SAFETY: by this function's own contract. Under loom the life is ended and nothing dropped, so
+        // that a use after this is seen, not undefined.
         unsafe {
+            #[cfg(not(crossbeam_loom))]
+            ptr::drop_in_place(entry);
+            #[cfg(crossbeam_loom)]
             (*entry).life.end();
         }
     }

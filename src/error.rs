@@ -50,29 +50,20 @@ impl fmt::Display for BuildError {
             }
             Self::CapacityZero => f.write_str("the capacity is 0: it must be at least 1"),
             Self::CapacityTooLarge { capacity } => {
-                write!(
-                    f,
-                    "the memory for a capacity of {capacity} counters cannot be had"
-                )
+                write!(f, "the memory for a capacity of {capacity} counters cannot be had")
             }
             Self::ShardsZero => f.write_str("the number of shards is 0: it must be at least 1"),
             Self::TooManyShards { shards, max } => {
                 write!(f, "{shards} shards are too many: at most {max} are allowed")
             }
             Self::SlackTooLarge { slack } => {
-                write!(
-                    f,
-                    "a slack of {slack} entries is too large: with the capacity it overflows"
-                )
+                write!(f, "a slack of {slack} entries is too large: with the capacity it overflows")
             }
             Self::IdleTtlZero => {
                 f.write_str("the idle TTL is zero: it must be at least one nanosecond")
             }
             Self::IdleTtlTooLong { idle_ttl, max } => {
-                write!(
-                    f,
-                    "an idle TTL of {idle_ttl:?} is too long: at most {max:?} is allowed"
-                )
+                write!(f, "an idle TTL of {idle_ttl:?} is too long: at most {max:?} is allowed")
             }
         }
     }

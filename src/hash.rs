@@ -107,17 +107,11 @@ mod tests {
         for n in 0..6400_u64 {
             buckets[KeyHash::mixed(n).top(6)] += 1;
         }
-        assert!(
-            buckets.iter().all(|&n| (50..200).contains(&n)),
-            "{buckets:?}"
-        );
+        assert!(buckets.iter().all(|&n| (50..200).contains(&n)), "{buckets:?}");
     }
 
     #[test]
     fn two_hashers_have_two_seeds() {
-        assert_ne!(
-            RandomState::new().hash_one(7),
-            RandomState::new().hash_one(7)
-        );
+        assert_ne!(RandomState::new().hash_one(7), RandomState::new().hash_one(7));
     }
 }

@@ -63,10 +63,7 @@ pub(crate) struct Head<K>(*mut Entry<K>);
 impl<K> Index<K> {
     /// `2^bits` buckets; `None` if their memory cannot be had.
     pub(crate) fn new(bits: u32) -> Option<Self> {
-        Some(Self {
-            buckets: null_pointers(1_usize.checked_shl(bits)?)?,
-            bits,
-        })
+        Some(Self { buckets: null_pointers(1_usize.checked_shl(bits)?)?, bits })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -90,10 +87,7 @@ impl<K> Index<K> {
     {
         let head = self.bucket(hash).load(Ordering::Acquire);
         let first = Walk::from(head, guard).find(|e| e.hash() == hash && key.equivalent(e.key()));
-        Found {
-            first,
-            head: Head(head),
-        }
+        Found { first, head: Head(head) }
     }
 
     /// All entries of a bucket, newest first, live or ended.
@@ -151,15 +145,11 @@ impl<K> Index<K> {
                 }
                 let end = end_of_run(next, guard);
                 // Expects an unmarked link: fails if the predecessor was marked meanwhile.
-                if pred
-                    .compare_exchange(current, end, Ordering::AcqRel, Ordering::Relaxed)
-                    .is_err()
+                if pred.compare_exchange(current, end, Ordering::AcqRel, Ordering::Relaxed).is_err()
                 {
                     continue 'restart;
                 }
-                Walk::from(current, guard)
-                    .take_while(|e| !ptr::eq(*e, end))
-                    .for_each(&mut let_go);
+                Walk::from(current, guard).take_while(|e| !ptr::eq(*e, end)).for_each(&mut let_go);
                 current = end;
             }
         }
@@ -196,10 +186,7 @@ pub(crate) struct Walk<'g, K> {
 impl<'g, K> Walk<'g, K> {
     #[inline]
     fn from(link: *mut Entry<K>, guard: &'g Guard) -> Self {
-        Self {
-            current: link,
-            guard,
-        }
+        Self { current: link, guard }
     }
 }
 
@@ -220,9 +207,7 @@ pub(crate) fn mark<K>(entry: &Entry<K>) {
     let mut next = entry.next().load(Ordering::Relaxed);
     while !is_marked(next) {
         let marked = next.map_addr(|addr| addr | MARK);
-        match entry
-            .next()
-            .compare_exchange_weak(next, marked, Ordering::Release, Ordering::Relaxed)
+        match entry.next().compare_exchange_weak(next, marked, Ordering::Release, Ordering::Relaxed)
         {
             Ok(_) => return,
             Err(now) => next = now,

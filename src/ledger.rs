@@ -85,13 +85,8 @@ fn take_apart<K>(head: *mut Entry<K>, _guard: &Guard) -> Head<'_, K> {
 
 impl<K> Ledger<K> {
     pub(crate) fn new(buckets: usize) -> Self {
-        let group = || Group {
-            head: AtomicPtr::new(settled(0)),
-            settled: Record::default(),
-        };
-        Self {
-            groups: (0..buckets.div_ceil(GROUP)).map(|_| group()).collect(),
-        }
+        let group = || Group { head: AtomicPtr::new(settled(0)), settled: Record::default() };
+        Self { groups: (0..buckets.div_ceil(GROUP)).map(|_| group()).collect() }
     }
 
     pub(crate) fn groups(&self) -> usize {
@@ -125,11 +120,7 @@ impl<K> Ledger<K> {
     pub(crate) fn read<'g>(&self, group: usize, guard: &'g Guard) -> Reading<'g, K> {
         let group = &self.groups[group];
         let head = group.head.load(Ordering::Acquire);
-        Reading {
-            head,
-            units: group.totals(head, guard),
-            guard,
-        }
+        Reading { head, units: group.totals(head, guard), guard }
     }
 
     /// Whether no credit went through since the reading.
@@ -162,10 +153,7 @@ impl<K> Group<K> {
             if let Head::Entry(replaced) = take_apart(head, guard) {
                 index::mark(replaced);
             }
-            match self
-                .head
-                .compare_exchange(head, new, Ordering::AcqRel, Ordering::Acquire)
-            {
+            match self.head.compare_exchange(head, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(before) => return before,
                 Err(now) => head = now,
             }

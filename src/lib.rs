@@ -19,6 +19,7 @@ mod reclaim;
 mod removal;
 mod shard;
 mod snapshot;
+mod spare;
 mod store;
 mod sweep;
 mod sync;

@@ -11,7 +11,11 @@
 //!
 //! The epoch crate keeps deferred frees in bags per thread, and a thread that goes idle keeps its bag.
 //! So an entry that nobody holds goes to its shard's stack instead. Who pushes the one that fills a
-//! batch takes the whole stack, defers *one* closure for it and flushes at once.
+//! batch takes the whole stack, defers *one* closure for it and flushes at once. The stack's head counts its
+//! entries in the low bits that their alignment leaves free.
+//!
+//! After the grace period keys are dropped, and the memory goes to the shard's spares (`spare`), with its
+//! slot, or back to the allocator.
 //!
 //! # Orderings
 //!
@@ -19,13 +23,15 @@
 //! - The deferral is made under a guard after the take. Each entry was unlinked before it was let go by
 //!   its last holder, so only guards older than that can still reach it, and the collector waits for those.
 //! - `exist` is taken Acquire and released Release, like a permit.
-//! - `len` and `dry` are Relaxed: hints, both outcomes of any race are sound.
+//! - `dry` is Relaxed: a hint, both outcomes of any race are sound.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use crate::entry::{CORE, Entry, HANDLE, UNCOUNTED};
+use crate::hash::KeyHash;
 use crate::reclaim::{Guard, pin};
+use crate::spare::{Blank, Spares};
 use crate::sync::{Arc, AtomicPtr, AtomicUsize, CachePadded, Ordering, yield_now};
 
 /// How often an admission that finds no slot flushes and yields before it gives up.
@@ -35,10 +41,23 @@ const PATIENCE: usize = 4096;
 const RETRY: usize = 16;
 /// Entries a batch.
 const BATCH: usize = if cfg!(crossbeam_loom) { 1 } else { 32 };
+/// The bits of a stack's head that count.
+const COUNT: usize = 63;
+/// Spares a shard.
+const SPARES: usize = 2 * BATCH;
 
+/// What a shard has in limbo.
 struct Stack<K> {
     head: AtomicPtr<Entry<K>>,
-    len: AtomicUsize,
+    spares: Spares<K>,
+}
+
+fn count_of<K>(head: *mut Entry<K>) -> usize {
+    head.addr() & COUNT
+}
+
+fn without_count<K>(head: *mut Entry<K>) -> *mut Entry<K> {
+    head.map_addr(|addr| addr & !COUNT)
 }
 
 pub(crate) struct Limbo<K> {
@@ -51,11 +70,19 @@ pub(crate) struct Limbo<K> {
     dry: CachePadded<AtomicUsize>,
 }
 
-/// The right to one entry that exists. Dropping it gives it back.
+/// The right to one entry that exists, and spare memory for it if there was some. Dropping it gives both back.
 #[must_use]
-pub(crate) struct Slot<'a, K>(&'a Limbo<K>);
+pub(crate) struct Slot<'a, K> {
+    limbo: &'a Limbo<K>,
+    spare: Option<Blank<K>>,
+}
 
 impl<K> Slot<'_, K> {
+    /// The memory for its entry.
+    pub(crate) fn blank(&mut self) -> Blank<K> {
+        self.spare.take().unwrap_or_else(Box::new_uninit)
+    }
+
     /// The slot now belongs to an entry; the free will give it back.
     pub(crate) fn attach(self) {
         std::mem::forget(self);
@@ -64,33 +91,51 @@ impl<K> Slot<'_, K> {
 
 impl<K> Drop for Slot<'_, K> {
     fn drop(&mut self) {
-        self.0.release(1);
+        self.limbo.release(1);
     }
 }
 
 impl<K> Limbo<K> {
     pub(crate) fn new(max: usize, slack: usize, shard_bits: u32) -> Self {
         let shards = 1 << shard_bits;
-        let stack = || {
-            CachePadded::new(Stack {
-                head: AtomicPtr::default(),
-                len: AtomicUsize::new(0),
-            })
-        };
+        // All stacks together hold less than a quarter of the slack, and so do all spares.
+        let share = slack / 4 / shards;
+        let stack = || Stack { head: AtomicPtr::default(), spares: Spares::new(SPARES.min(share)) };
         Self {
             exist: CachePadded::new(AtomicUsize::new(0)),
             max,
-            // All stacks together hold less than a quarter of the slack.
-            batch: BATCH.min(slack / 4 / shards).max(1),
+            batch: BATCH.min(share).max(1),
             shard_bits,
-            stacks: (0..shards).map(|_| stack()).collect(),
+            stacks: (0..shards).map(|_| CachePadded::new(stack())).collect(),
             dry: CachePadded::new(AtomicUsize::new(0)),
         }
     }
 
-    /// Entries that exist.
+    /// Entries that exist, without spare memory.
     pub(crate) fn exist(&self) -> usize {
-        self.exist.load(Ordering::Acquire)
+        let spares: usize = self.stacks.iter().map(|stack| stack.spares.len()).sum();
+        self.exist.load(Ordering::Acquire).saturating_sub(spares)
+    }
+
+    /// From the shard's spares or the budget.
+    #[inline]
+    fn try_slot_of(&self, hash: KeyHash) -> Option<Slot<'_, K>> {
+        match self.stack(hash).spares.pop() {
+            Some(blank) => Some(Slot { limbo: self, spare: Some(blank) }),
+            None => self.try_slot(),
+        }
+    }
+
+    /// From the budget, or from any shard's spares.
+    fn try_any_slot(&self) -> Option<Slot<'_, K>> {
+        self.try_slot().or_else(|| {
+            let blank = self.stacks.iter().find_map(|stack| stack.spares.pop())?;
+            Some(Slot { limbo: self, spare: Some(blank) })
+        })
+    }
+
+    fn stack(&self, hash: KeyHash) -> &Stack<K> {
+        &self.stacks[hash.top(self.shard_bits)]
     }
 
     fn try_slot(&self) -> Option<Slot<'_, K>> {
@@ -102,7 +147,9 @@ impl<K> Limbo<K> {
                 Ordering::Acquire,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Some(Slot(self)),
+                Ok(_) => {
+                    return Some(Slot { limbo: self, spare: None });
+                }
                 Err(now) => exist = now,
             }
         }
@@ -113,17 +160,43 @@ impl<K> Limbo<K> {
         if n > 0 {
             let before = self.exist.fetch_sub(n, Ordering::Release);
             debug_assert!(before >= n, "more slots were given back than taken");
-            if self.dry.load(Ordering::Relaxed) != 0 {
-                self.dry.store(0, Ordering::Relaxed);
-            }
         }
+        if self.dry.load(Ordering::Relaxed) != 0 {
+            self.dry.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Frees a batch: its keys are dropped, its memory goes to the stack's spares or back.
+    ///
+    /// # Safety
+    ///
+    /// The batch belongs to the caller and nobody can reach its entries.
+    unsafe fn free(&self, stack: &Stack<K>, first: *mut Entry<K>) {
+        let mut counted = 0;
+        let mut next = first;
+        let blanks = std::iter::from_fn(|| {
+            while !next.is_null() {
+                // SAFETY: by this function's own contract; each is used once.
+                let (blank, is_counted) = unsafe { take_apart(&mut next) };
+                if is_counted {
+                    counted += 1;
+                    return Some(blank);
+                }
+            }
+            None
+        });
+        // Keys are dropped here, so not while the spares are owned.
+        let blanks: Vec<_> = blanks.collect();
+        let kept = stack.spares.keep(blanks.into_iter());
+        self.release(counted - kept);
     }
 }
 
 impl<K: Send + Sync + 'static> Limbo<K> {
     /// A slot for one more entry. Where there is none it flushes and yields at most four times.
-    pub(crate) fn slot(self: &Arc<Self>) -> Option<Slot<'_, K>> {
-        self.try_slot().or_else(|| self.slot_slowly())
+    #[inline]
+    pub(crate) fn slot(self: &Arc<Self>, hash: KeyHash) -> Option<Slot<'_, K>> {
+        self.try_slot_of(hash).or_else(|| self.slot_slowly())
     }
 
     #[cold]
@@ -134,19 +207,19 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         }
         for _ in 0..ROUNDS {
             self.flush();
-            if let Some(slot) = self.try_slot() {
+            if let Some(slot) = self.try_any_slot() {
                 return Some(slot);
             }
             yield_now();
         }
-        self.try_slot()
+        self.try_any_slot()
     }
 
     /// Hands all stacks to the collector and runs what is due.
     pub(crate) fn flush(self: &Arc<Self>) {
         let guard = pin();
-        for stack in &self.stacks {
-            self.defer_batch(stack, &guard);
+        for shard in 0..self.stacks.len() {
+            self.defer_batch(shard, &guard);
         }
         guard.flush();
     }
@@ -192,74 +265,73 @@ impl<K: Send + Sync + 'static> Limbo<K> {
 
     /// Nobody holds the entry: it waits for its grace period.
     fn retire(self: &Arc<Self>, entry: &Entry<K>, guard: &Guard) {
-        let stack = &self.stacks[entry.hash().top(self.shard_bits)];
-        let mut head = stack.head.load(Ordering::Relaxed);
-        loop {
-            entry.link().store(head, Ordering::Relaxed);
-            let new = ptr::from_ref(entry).cast_mut();
-            match stack
-                .head
-                .compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed)
-            {
-                Ok(_) => break,
+        let shard = entry.hash().top(self.shard_bits);
+        let top = &self.stacks[shard].head;
+        let mut head = top.load(Ordering::Relaxed);
+        let count = loop {
+            let count = (count_of(head) + 1).min(COUNT);
+            entry.link().store(without_count(head), Ordering::Relaxed);
+            let new = ptr::from_ref(entry).cast_mut().map_addr(|addr| addr | count);
+            match top.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => break count,
                 Err(now) => head = now,
             }
-        }
-        if stack.len.fetch_add(1, Ordering::Relaxed) + 1 >= self.batch {
-            self.defer_batch(stack, guard);
+        };
+        if count >= self.batch {
+            self.defer_batch(shard, guard);
             guard.flush();
         }
     }
 
-    fn defer_batch(self: &Arc<Self>, stack: &Stack<K>, guard: &Guard) {
-        if stack.head.load(Ordering::Relaxed).is_null() {
+    fn defer_batch(self: &Arc<Self>, shard: usize, guard: &Guard) {
+        let top = &self.stacks[shard].head;
+        if top.load(Ordering::Relaxed).is_null() {
             return;
         }
-        stack.len.store(0, Ordering::Relaxed);
-        let first = stack.head.swap(ptr::null_mut(), Ordering::Acquire);
+        let first = without_count(top.swap(ptr::null_mut(), Ordering::Acquire));
         let limbo = Arc::clone(self);
         // SAFETY: the closure owns the batch, which nobody else can take, and a share of the budget.
-        // `K: Send`, so any thread may drop the keys.
-        unsafe {
-            guard.defer(move || {
-                // The grace period is over; see the module's documentation.
-                let counted = free_all(first);
-                limbo.release(counted);
-            });
-        }
+        // `K: Send`, so any thread may drop the keys. It runs when the grace period is over; see the
+        // module's documentation.
+        unsafe { guard.defer(move || limbo.free(&limbo.stacks[shard], first)) };
     }
 }
 
-/// Frees a batch; returns how many of its entries still had their slots.
+/// Drops the entry at the head of a batch and moves on to the next; the memory, and whether the entry
+/// still had its slot.
 ///
 /// A key whose `Drop` panics loses neither its slot nor the rest of the batch: the panic has been
 /// reported by the panic hook, and it goes no further, since the caller has nothing to do with the key.
 ///
 /// # Safety
 ///
-/// The batch belongs to the caller and nobody can reach its entries.
-unsafe fn free_all<K>(mut first: *mut Entry<K>) -> usize {
-    let mut counted = 0;
-    while !first.is_null() {
-        // SAFETY: the entry is alive: this is the only place that frees it.
-        let entry = unsafe { &*first };
-        let next = entry.link().load(Ordering::Relaxed);
-        counted += usize::from(entry.holds().load(Ordering::Relaxed) & UNCOUNTED == 0);
-        // SAFETY: by this function's own contract; not used after this.
-        unsafe { free_quietly(first) };
-        first = next;
-    }
-    counted
+/// The batch belongs to the caller, nobody can reach its entries, and it is not empty.
+unsafe fn take_apart<K>(head: &mut *mut Entry<K>) -> (Blank<K>, bool) {
+    let raw = *head;
+    // SAFETY: the entry is alive: this is the only place that ends it.
+    let entry = unsafe { &*raw };
+    *head = entry.link().load(Ordering::Relaxed);
+    let counted = entry.holds().load(Ordering::Relaxed) & UNCOUNTED == 0;
+    // SAFETY: by this function's own contract; not used after this.
+    (unsafe { drop_quietly(raw) }, counted)
 }
 
 /// # Safety
 ///
-/// As [`Entry::free`].
-unsafe fn free_quietly<K>(entry: *mut Entry<K>) {
+/// As [`Entry::end`].
+unsafe fn drop_quietly<K>(entry: *mut Entry<K>) -> Blank<K> {
     // SAFETY: by this function's own contract.
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| unsafe { Entry::free(entry) })) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| unsafe { Entry::end(entry) })) {
         // The payload's own `Drop` could panic again.
         std::mem::forget(panic);
+    }
+    #[cfg(crossbeam_loom)]
+    // The memory is kept, so that a use after this is seen.
+    return Box::new_uninit();
+    #[cfg(not(crossbeam_loom))]
+    // SAFETY: it came out of a box, and there is no entry in it any more.
+    unsafe {
+        Box::from_raw(entry.cast())
     }
 }
 
@@ -275,7 +347,7 @@ impl<K> Limbo<K> {
         let before = unsafe { (*entry).holds().fetch_sub(bits, Ordering::AcqRel) };
         if before == bits {
             // SAFETY: that was the last hold and nobody is searching.
-            unsafe { free_quietly(entry) };
+            drop(unsafe { drop_quietly(entry) });
             self.release(1);
         } else if (before - bits) & CORE == 0 {
             self.release(1);
@@ -289,10 +361,9 @@ impl<K> Limbo<K> {
     /// No thread is inside an operation on this store.
     pub(crate) unsafe fn free_stacks(&self) {
         for stack in &self.stacks {
-            let first = stack.head.swap(ptr::null_mut(), Ordering::Acquire);
+            let first = without_count(stack.head.swap(ptr::null_mut(), Ordering::Acquire));
             // SAFETY: the batch is ours by the swap, and nobody is in an operation.
-            let counted = unsafe { free_all(first) };
-            self.release(counted);
+            unsafe { self.free(stack, first) };
         }
     }
 }

@@ -42,10 +42,7 @@ where
     S: BuildHasher,
 {
     pub(crate) fn new(store: &'a CounterStore<K, S>) -> Self {
-        Self {
-            store,
-            guard: Cell::new(Some(pin())),
-        }
+        Self { store, guard: Cell::new(Some(pin())) }
     }
 
     /// As [`CounterStore::increment`].
@@ -102,8 +99,6 @@ where
 
 impl<K, S> fmt::Debug for Pinned<'_, K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pinned")
-            .field("store", self.store)
-            .finish_non_exhaustive()
+        f.debug_struct("Pinned").field("store", self.store).finish_non_exhaustive()
     }
 }

@@ -71,9 +71,7 @@ pub(crate) fn judge_probation(uses: u16) -> Verdict {
     if uses < PROMOTION {
         return Verdict::Out;
     }
-    Verdict::Stays {
-        credit: bit_length(uses).saturating_sub(PROMOTION_BITS),
-    }
+    Verdict::Stays { credit: bit_length(uses).saturating_sub(PROMOTION_BITS) }
 }
 
 /// `uses` since the last visit.
@@ -101,21 +99,14 @@ struct Bounds {
 impl Bounds {
     fn of(population: usize) -> Self {
         let fine = population as i64 * FINE;
-        Self {
-            start: fine * 10 / 100,
-            min: (fine / 100).max(FINE),
-            max: fine * 75 / 100,
-        }
+        Self { start: fine * 10 / 100, min: (fine / 100).max(FINE), max: fine * 75 / 100 }
     }
 }
 
 impl Policy {
     /// `share`: how many entries the shard will have if keys are spread evenly.
     pub(crate) fn new(share: usize) -> Self {
-        Self {
-            target: None,
-            ghost: Ghost::new(share),
-        }
+        Self { target: None, ghost: Ghost::new(share) }
     }
 
     /// A newcomer: `true` if it goes to main. `population`: the shard's entries, `None` while the
@@ -176,10 +167,7 @@ struct Ghost {
 
 impl Ghost {
     fn new(share: usize) -> Self {
-        Self {
-            buckets: vec![[0; WAYS]; (share / WAYS).max(1)].into(),
-            live: [0; 2],
-        }
+        Self { buckets: vec![[0; WAYS]; (share / WAYS).max(1)].into(), live: [0; 2] }
     }
 
     fn bucket(&mut self, hash: KeyHash) -> &mut [u16; WAYS] {
@@ -213,13 +201,7 @@ impl Ghost {
 
     #[cfg(any(test, fuzzing))]
     fn validate(&self) {
-        let words = || {
-            self.buckets
-                .iter()
-                .flatten()
-                .copied()
-                .filter(|&word| word != 0)
-        };
+        let words = || self.buckets.iter().flatten().copied().filter(|&word| word != 0);
         let main = words().filter(|word| word & 1 == 1).count();
         assert_eq!(self.live, [words().count() - main, main].map(|n| n as u32));
     }

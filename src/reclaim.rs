@@ -50,11 +50,7 @@ mod collector {
     #[inline]
     pub(crate) fn pin() -> Guard {
         // The thread's handle is gone while its thread-locals are being destroyed.
-        Guard(
-            HANDLE
-                .try_with(LocalHandle::pin)
-                .unwrap_or_else(|_| collector().register().pin()),
-        )
+        Guard(HANDLE.try_with(LocalHandle::pin).unwrap_or_else(|_| collector().register().pin()))
     }
 }
 
@@ -101,8 +97,7 @@ impl Life {
     pub(crate) fn check(&self) {
         if !std::thread::panicking() {
             // SAFETY: loom reports a race with `end` itself.
-            self.dead
-                .with(|dead| unsafe { assert!(!*dead, "used after it was freed") });
+            self.dead.with(|dead| unsafe { assert!(!*dead, "used after it was freed") });
         }
     }
 

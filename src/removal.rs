@@ -39,21 +39,14 @@ pub(crate) struct Removals<'s, K: Send + Sync + 'static> {
 
 impl<'s, K: Send + Sync + 'static> Removals<'s, K> {
     pub(crate) fn new(engine: &'s Engine<K>) -> Self {
-        Self {
-            engine,
-            pending: Vec::new(),
-        }
+        Self { engine, pending: Vec::new() }
     }
 
     /// # Safety
     ///
     /// The caller gives up the entry's `REPORT` hold.
     pub(crate) unsafe fn push(&mut self, entry: &Entry<K>, count: u64, cause: Cause) {
-        self.pending.push(Pending {
-            entry,
-            count,
-            cause,
-        });
+        self.pending.push(Pending { entry, count, cause });
     }
 
     /// Calls the listener for each. If it panics, the rest is still delivered, and the first panic goes on.
@@ -69,20 +62,11 @@ impl<'s, K: Send + Sync + 'static> Removals<'s, K> {
     #[cold]
     fn deliver_all(&mut self) -> Option<Box<dyn Any + Send>> {
         let mut first_panic = None;
-        for Pending {
-            entry,
-            count,
-            cause,
-        } in std::mem::take(&mut self.pending)
-        {
+        for Pending { entry, count, cause } in std::mem::take(&mut self.pending) {
             // SAFETY: the report's hold keeps the entry alive.
             let held = unsafe { &*entry };
             if let Some(listener) = self.engine.listener() {
-                let removal = Removal {
-                    key: held.key(),
-                    count,
-                    cause,
-                };
+                let removal = Removal { key: held.key(), count, cause };
                 let result = catch_unwind(AssertUnwindSafe(|| listener(&removal)));
                 if let Err(panic) = result {
                     first_panic.get_or_insert(panic);

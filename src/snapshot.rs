@@ -54,13 +54,7 @@ impl Totals {
 
     fn finish(mut self, rejected: u64) -> Self {
         self.rejected = rejected;
-        let parts = [
-            self.live,
-            self.evicted,
-            self.expired,
-            self.removed,
-            self.rejected,
-        ];
+        let parts = [self.live, self.evicted, self.expired, self.removed, self.rejected];
         self.recorded = parts.into_iter().fold(0, u64::wrapping_add);
         self
     }
@@ -86,11 +80,7 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
     pub(crate) fn take(engine: &Engine<K>) -> Self {
         let limbo = Arc::clone(engine.limbo());
         let entries = Vec::with_capacity(engine.len());
-        let mut snapshot = Self {
-            entries,
-            totals: Totals::default(),
-            limbo,
-        };
+        let mut snapshot = Self { entries, totals: Totals::default(), limbo };
         for group in 0..engine.groups() {
             let mut out = Removals::new(engine);
             let (live, ended) = engine.read_group(group, &mut out, |found| snapshot.keep(found));
@@ -146,9 +136,7 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.iter()
-            .find(|(known, _)| key.equivalent(known))
-            .map(|(_, count)| count)
+        self.iter().find(|(known, _)| key.equivalent(known)).map(|(_, count)| count)
     }
 
     /// Where every unit was. `totals().live` is the sum of the counts shown.
@@ -224,9 +212,6 @@ impl<K: Clone + Send + Sync + 'static> IntoIterator for Snapshot<K> {
 
     /// Clones the keys.
     fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-            .map(|(key, count)| (key.clone(), count))
-            .collect::<Vec<_>>()
-            .into_iter()
+        self.iter().map(|(key, count)| (key.clone(), count)).collect::<Vec<_>>().into_iter()
     }
 }

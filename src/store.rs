@@ -64,18 +64,14 @@ where
 {
     /// 2048 counters that end after 30 minutes without use.
     fn default() -> Self {
-        let builder = Self::builder()
-            .capacity(2048)
-            .idle_ttl(Duration::from_secs(30 * 60));
+        let builder = Self::builder().capacity(2048).idle_ttl(Duration::from_secs(30 * 60));
         builder.build().expect("the defaults are within all limits")
     }
 }
 
 impl<K, S> CounterStore<K, S> {
     pub(crate) fn from_parts(engine: Engine<K>, hasher: S) -> Self {
-        Self {
-            inner: Arc::new(Inner { engine, hasher }),
-        }
+        Self { inner: Arc::new(Inner { engine, hasher }) }
     }
 
     /// Live counters, with those that are idle and not yet found; never more than
@@ -205,9 +201,7 @@ where
         n: u64,
         out: &mut Removals<'_, K>,
     ) -> Result<u64, Rejected> {
-        self.engine()
-            .admit(hash, key, n, out, |_| ())
-            .map(|(count, ())| count)
+        self.engine().admit(hash, key, n, out, |_| ()).map(|(count, ())| count)
     }
 
     /// The count of a key, if it is live. Does not count as use. Lock-free; wait-free without a TTL.
@@ -259,9 +253,7 @@ where
         let mut ended = 0;
         for group in 0..self.engine().groups() {
             let mut out = Removals::new(self.engine());
-            ended += self
-                .engine()
-                .prune_group(group, self.engine().time(), &pin(), &mut out);
+            ended += self.engine().prune_group(group, self.engine().time(), &pin(), &mut out);
             out.deliver();
         }
         self.engine().tidy();
@@ -300,11 +292,7 @@ where
         K: Clone,
     {
         let snapshot = self.snapshot();
-        snapshot
-            .top(n)
-            .into_iter()
-            .map(|(key, count)| (key.clone(), count))
-            .collect()
+        snapshot.top(n).into_iter().map(|(key, count)| (key.clone(), count)).collect()
     }
 
     /// Where every unit is, exactly as in a [`snapshot`](Self::snapshot). O(capacity).
@@ -316,9 +304,7 @@ where
 
 impl<K, S> Clone for CounterStore<K, S> {
     fn clone(&self) -> Self {
-        Self {
-            inner: Arc::clone(&self.inner),
-        }
+        Self { inner: Arc::clone(&self.inner) }
     }
 }
 

@@ -47,9 +47,7 @@ impl<K> Passed<K> {
 
     /// The first of those with the lowest credit; `out` is not looked at again.
     fn lowest(&self, out: &[bool; MAX_VISITS]) -> Option<usize> {
-        (0..self.len)
-            .filter(|&i| !out[i])
-            .min_by_key(|&i| self.entries[i].1)
+        (0..self.len).filter(|&i| !out[i]).min_by_key(|&i| self.entries[i].1)
     }
 }
 
@@ -67,22 +65,13 @@ impl<K> Lists<K> {
         time: Time<'_>,
         guard: &'g Guard,
     ) -> Option<Sealed<'g, K>> {
-        let mut passed = Passed {
-            entries: [(std::ptr::null_mut(), 0); MAX_VISITS],
-            len: 0,
-        };
+        let mut passed = Passed { entries: [(std::ptr::null_mut(), 0); MAX_VISITS], len: 0 };
         let mut dead = 0;
         let mut victim = None;
         while passed.len < MAX_VISITS && dead < MAX_DEAD {
             let main = self.main_len() + passed.len;
-            let list = self
-                .policy
-                .choose(self.probation_len(), main, self.probation_len() + main);
-            let place = if list == List::Main {
-                Place::Main
-            } else {
-                Place::Probation
-            };
+            let list = self.policy.choose(self.probation_len(), main, self.probation_len() + main);
+            let place = if list == List::Main { Place::Main } else { Place::Probation };
             let Some(entry) = self.pop_oldest(place) else {
                 break;
             };
@@ -196,17 +185,7 @@ fn judge<K>(entry: &Entry<K>, list: List, seen: Seen) -> Verdict {
 
 /// Ends the life of an entry that is out of the lists.
 fn seal<'g, K>(entry: &'g Entry<K>, seen: Seen, time: Time<'_>) -> Option<Sealed<'g, K>> {
-    let cause = if is_idle(entry, time) {
-        Cause::Idle
-    } else {
-        Cause::Capacity
-    };
+    let cause = if is_idle(entry, time) { Cause::Idle } else { Cause::Capacity };
     let units = entry.cell().seal_if(seen, cause).ok()?;
-    Some(Sealed {
-        entry,
-        units,
-        cause,
-        off_roster: true,
-        _guard: PhantomData,
-    })
+    Some(Sealed { entry, units, cause, off_roster: true, _guard: PhantomData })
 }

@@ -32,12 +32,7 @@ impl Timer {
     pub(crate) fn new(clock: Clock, ttl: Duration) -> Self {
         let ttl = ttl.min(MAX_TTL).as_nanos() as u64;
         let shift = (ttl / 64).max(1).ilog2();
-        Self {
-            origin: clock.raw(),
-            clock,
-            ttl,
-            shift,
-        }
+        Self { origin: clock.raw(), clock, ttl, shift }
     }
 
     #[inline]
@@ -69,17 +64,7 @@ mod tests {
 
     #[test]
     fn never_early_and_late_by_at_most_a_tick() {
-        for ttl in [
-            1,
-            2,
-            63,
-            64,
-            65,
-            1000,
-            1 << 20,
-            1_800_000_000_000,
-            u64::MAX / 4,
-        ] {
+        for ttl in [1, 2, 63, 64, 65, 1000, 1 << 20, 1_800_000_000_000, u64::MAX / 4] {
             let (clock, mock) = Clock::mock();
             let timer = Timer::new(clock, Duration::from_nanos(ttl));
             let tick_length = timer.tick_length().as_nanos() as u64;
@@ -89,10 +74,7 @@ mod tests {
                 mock.increment(start);
                 let tick = timer.tick(timer.now());
                 mock.increment(ttl);
-                assert!(
-                    !timer.expired(tick, timer.now()),
-                    "early: {ttl} from {start}"
-                );
+                assert!(!timer.expired(tick, timer.now()), "early: {ttl} from {start}");
                 mock.increment(tick_length);
                 assert!(timer.expired(tick, timer.now()), "late: {ttl} from {start}");
             }

@@ -54,9 +54,7 @@ impl Twin {
         let hash = (self.hash)(key);
         let at = hash.below(self.ghost.len());
         let bucket = &mut self.ghost[at];
-        let way = bucket
-            .iter()
-            .position(|&(print, _)| print == hash.fingerprint())?;
+        let way = bucket.iter().position(|&(print, _)| print == hash.fingerprint())?;
         bucket.remove(way).map(|(_, main)| (main, way))
     }
 
@@ -71,13 +69,7 @@ impl Twin {
         let fine = self.capacity as i64 * 64;
         let start = fine * 10 / 100;
         let target = self.target.unwrap_or(start);
-        let count = |main| {
-            self.ghost
-                .iter()
-                .flatten()
-                .filter(|word| word.1 == main)
-                .count() as i64
-        };
+        let count = |main| self.ghost.iter().flatten().filter(|word| word.1 == main).count() as i64;
         let (n0, n1) = (count(false) + 1, count(true) + 1);
         self.target = Some(match hit {
             Some((false, 0..4)) => (target + (64 * n1 / n0).clamp(64, 512)).min(fine * 75 / 100),
@@ -144,17 +136,8 @@ impl Twin {
             self.evict()
         });
         self.uses.insert(key, 1);
-        let card = Card {
-            key,
-            snap: 1,
-            credit: 0,
-        };
-        if hit.is_some() {
-            &mut self.main
-        } else {
-            &mut self.probation
-        }
-        .push_front(card);
+        let card = Card { key, snap: 1, credit: 0 };
+        if hit.is_some() { &mut self.main } else { &mut self.probation }.push_front(card);
         evicted
     }
 
@@ -238,19 +221,12 @@ fn play(capacity: usize, seed: u64, steps: u64, removals: bool, uses: u64) {
             twin.remove(key);
             continue;
         }
-        let again = if xorshift(&mut rng) % 20 == 0 {
-            xorshift(&mut rng) % uses
-        } else {
-            0
-        };
+        let again = if xorshift(&mut rng) % 20 == 0 { xorshift(&mut rng) % uses } else { 0 };
         for _ in 0..=again {
             store.increment(&key);
             let expected: Vec<_> = twin.increment(key).into_iter().collect();
             let got = std::mem::take(&mut *evicted.lock().unwrap());
-            assert_eq!(
-                got, expected,
-                "capacity {capacity}, seed {seed}, step {step}"
-            );
+            assert_eq!(got, expected, "capacity {capacity}, seed {seed}, step {step}");
         }
         if step % 512 == 0 {
             store.inner.engine.validate();
@@ -316,10 +292,7 @@ fn an_admission_takes_a_bounded_number_of_hand_steps() {
         assert!(worst <= 4 * bound, "capacity {capacity}: {worst} steps");
         let stats = store.stats();
         let mean = before as f64 / stats.admitted as f64;
-        assert!(
-            mean <= 8.0,
-            "capacity {capacity}: {mean} steps an admission"
-        );
+        assert!(mean <= 8.0, "capacity {capacity}: {mean} steps an admission");
         assert_eq!(stats.rejections, 0);
     }
 }
