@@ -22,7 +22,7 @@ const MAX_SHARDS: usize = 4096;
 /// By default a shard has at least this many entries: the policy is worse in smaller ones.
 const MIN_SHARE: usize = 64;
 /// Entries beyond the capacity that may exist by default.
-const DEFAULT_SLACK: usize = 16_384;
+const DEFAULT_SLACK: usize = 65_536;
 
 /// Builds a [`CounterStore`]. The capacity must be set.
 ///
@@ -90,7 +90,7 @@ impl<K, S> Builder<K, S> {
         self
     }
 
-    /// Entries beyond the capacity that may exist while ended ones wait to be freed; 16,384 by default.
+    /// Entries beyond the capacity that may exist while ended ones wait to be freed; 65,536 by default.
     ///
     /// Where a thread is stopped while it is pinned, so many lives can end before admissions are
     /// rejected with [`Rejected::Memory`](crate::Rejected::Memory). With 0, a full store rejects every new key.
@@ -150,10 +150,12 @@ where
         let timer = self.timer()?;
         let slack = self.slack;
         let too_large = BuildError::CapacityTooLarge { capacity };
-        let entries = capacity.checked_add(slack).ok_or(BuildError::SlackTooLarge { slack })?;
         let buckets = capacity.checked_next_power_of_two().ok_or(too_large.clone())?;
-        if !can_be_had::<K>(entries) {
+        if !can_be_had::<K>(capacity) {
             return Err(too_large);
+        }
+        if capacity.checked_add(slack).is_none() {
+            return Err(BuildError::SlackTooLarge { slack });
         }
         let index = Index::new(buckets.ilog2().max(shard_bits)).ok_or(too_large)?;
         let Self { hasher, at_capacity, listener, .. } = self;
