@@ -14,14 +14,13 @@ use std::ptr;
 use equivalent::Equivalent;
 
 use crate::budget::{Permit, Permits};
-use crate::cell::{Cause, MAX_COUNT, State};
+use crate::cell::{Cause, State};
 use crate::clock_list::Gone;
-use crate::entry::{CORE, Entry, INDEX, LEDGER, REPORT, ROSTER, Sealed, Units};
-use crate::error::Rejected;
+use crate::entry::{Entry, INDEX, LEDGER, REPORT, ROSTER, Sealed, Units};
 use crate::hash::KeyHash;
-use crate::index::{Found, Index};
-use crate::ledger::{GROUP, Ledger};
-use crate::limbo::{Limbo, Slot};
+use crate::index::Index;
+use crate::ledger::Ledger;
+use crate::limbo::Limbo;
 use crate::reclaim::{Guard, pin};
 use crate::removal::{Listener, Removals};
 use crate::shard::{Shard, Stats, Tally};
@@ -40,17 +39,6 @@ pub enum AtCapacity {
     Reject,
 }
 
-/// Shards whose lists an eviction tries to take before it samples the index.
-const SHARDS_TRIED: usize = 4;
-/// Buckets that an operation looks into for idle entries.
-const IDLE_BUCKETS: usize = 4;
-/// Entries of one bucket that it looks at.
-const IDLE_DEPTH: usize = 8;
-/// Live entries among which a sample picks the one with the lowest count.
-const SAMPLE: usize = 5;
-/// An admission that evicts nobody takes its shard's lists every so many times, to put arrivals in.
-const SETTLE_EVERY: u64 = if cfg!(crossbeam_loom) { 1 } else { 8 };
-
 /// What an attempt to count on an entry came to.
 pub(crate) enum Touch {
     Counted(u64),
@@ -59,15 +47,15 @@ pub(crate) enum Touch {
 }
 
 pub(crate) struct Engine<K> {
-    index: Index<K>,
-    ledger: Ledger<K>,
-    shards: Box<[CachePadded<Shard<K>>]>,
-    shard_bits: u32,
-    live: Permits,
-    limbo: Arc<Limbo<K>>,
-    timer: Option<Timer>,
-    at_capacity: AtCapacity,
-    listener: Option<Listener<K>>,
+    pub(crate) index: Index<K>,
+    pub(crate) ledger: Ledger<K>,
+    pub(crate) shards: Box<[CachePadded<Shard<K>>]>,
+    pub(crate) shard_bits: u32,
+    pub(crate) live: Permits,
+    pub(crate) limbo: Arc<Limbo<K>>,
+    pub(crate) timer: Option<Timer>,
+    pub(crate) at_capacity: AtCapacity,
+    pub(crate) listener: Option<Listener<K>>,
     /// The links are raw, so the compiler is told what they lead to.
     owns: PhantomData<Entry<K>>,
 }
@@ -81,18 +69,6 @@ pub(crate) struct Plan<K> {
     pub(crate) timer: Option<Timer>,
     pub(crate) at_capacity: AtCapacity,
     pub(crate) listener: Option<Listener<K>>,
-}
-
-/// An entry that was not published yet, and its slot. Dropping it frees the entry first.
-struct Fresh<'a, K> {
-    entry: Box<Entry<K>>,
-    slot: Slot<'a, K>,
-}
-
-/// Room for a newcomer, and whether the ghost knew it, if it was asked.
-struct Room<'a> {
-    permit: Permit<'a>,
-    known: Option<bool>,
 }
 
 impl<K> Engine<K> {
@@ -157,11 +133,11 @@ impl<K> Engine<K> {
         self.timer.as_ref().map(|timer| (timer, timer.now()))
     }
 
-    fn shard(&self, hash: KeyHash) -> &Shard<K> {
+    pub(crate) fn shard(&self, hash: KeyHash) -> &Shard<K> {
         &self.shards[hash.top(self.shard_bits)]
     }
 
-    fn tick(time: Time<'_>) -> u64 {
+    pub(crate) fn tick(time: Time<'_>) -> u64 {
         time.map_or(0, |(timer, now)| timer.tick(now))
     }
 }
@@ -238,7 +214,11 @@ impl<K: Send + Sync + 'static> Engine<K> {
 
     // ---- ending a life --------------------------------------------------------------------------
 
-    fn seal_if_idle<'g>(&self, entry: &'g Entry<K>, time: Time<'_>) -> Option<Sealed<'g, K>> {
+    pub(crate) fn seal_if_idle<'g>(
+        &self,
+        entry: &'g Entry<K>,
+        time: Time<'_>,
+    ) -> Option<Sealed<'g, K>> {
         let seen = entry.cell().look();
         if seen.is_ended() || !is_idle(entry, time) {
             return None;
@@ -248,7 +228,11 @@ impl<K: Send + Sync + 'static> Engine<K> {
     }
 
     /// Ends the life in any case: as idle if it is, else as removed. `None` if it had ended.
-    fn seal_anyway<'g>(&self, entry: &'g Entry<K>, time: Time<'_>) -> Option<Sealed<'g, K>> {
+    pub(crate) fn seal_anyway<'g>(
+        &self,
+        entry: &'g Entry<K>,
+        time: Time<'_>,
+    ) -> Option<Sealed<'g, K>> {
         self.seal_if_idle(entry, time).or_else(|| {
             let units = entry.cell().seal(Cause::Removed)?;
             Some(sealed(entry, units, Cause::Removed))
@@ -256,7 +240,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     }
 
     /// Credits a sealed entry, takes it out of all structures and lets it go; its permit is free.
-    fn bury<'g>(
+    pub(crate) fn bury<'g>(
         &self,
         sealed: Sealed<'g, K>,
         guard: &'g Guard,
@@ -314,222 +298,12 @@ impl<K: Send + Sync + 'static> Engine<K> {
         }
     }
 
-    fn let_go_of(&self, gone: Gone<K>, guard: &Guard) {
+    pub(crate) fn let_go_of(&self, gone: Gone<K>, guard: &Guard) {
         for entry in gone.drain(guard) {
             // SAFETY: it has left the lists, and the hold came with it.
             unsafe { self.limbo.let_go(entry, ROSTER, guard) };
         }
     }
-
-    /// Looks into a few buckets of the key's shard for idle entries and ends them; a permit if it ended one.
-    #[cold]
-    fn expire_some(
-        &self,
-        hash: KeyHash,
-        time: Time<'_>,
-        guard: &Guard,
-        out: &mut Removals<'_, K>,
-    ) -> Option<Permit<'_>> {
-        let shard = hash.top(self.shard_bits);
-        let buckets = self.index.len() >> self.shard_bits;
-        let hand = self.shards[shard].idle_hand.fetch_add(IDLE_BUCKETS, Ordering::Relaxed);
-        let mut permit = None;
-        for at in (hand..).take(IDLE_BUCKETS.min(buckets)) {
-            let bucket = shard * buckets + at % buckets;
-            for entry in self.index.walk(bucket, guard).take(IDLE_DEPTH) {
-                if let Some(sealed) = self.seal_if_idle(entry, time) {
-                    permit = Some(self.bury(sealed, guard, out));
-                }
-            }
-        }
-        permit
-    }
-
-    /// Readers pay for expiry too: the first of each tick and shard.
-    #[inline]
-    fn pay_for_expiry(
-        &self,
-        hash: KeyHash,
-        time: Time<'_>,
-        guard: &Guard,
-        out: &mut Removals<'_, K>,
-    ) {
-        let Some((timer, now)) = time else { return };
-        let paid = &self.shard(hash).paid_tick;
-        let tick = timer.tick(now);
-        if paid.load(Ordering::Relaxed) != tick {
-            paid.store(tick, Ordering::Relaxed);
-            self.expire_some(hash, time, guard, out);
-        }
-    }
-
-    // ---- admission ------------------------------------------------------------------------------
-
-    /// Counts `n` units under a key that was not found, and calls `bind` with its entry.
-    ///
-    /// Takes a slot, then allocates, then takes a permit or evicts; what is not used goes back. The caller is
-    /// not pinned, so the key is dropped outside pins where it is not needed.
-    pub(crate) fn admit<R>(
-        &self,
-        hash: KeyHash,
-        key: K,
-        n: u64,
-        out: &mut Removals<'_, K>,
-        bind: impl FnOnce(&Entry<K>) -> R,
-    ) -> Result<(u64, R), Rejected>
-    where
-        K: Hash + Eq,
-    {
-        let Some(mut slot) = self.limbo.slot(hash) else {
-            return Err(self.reject(hash, n, Rejected::Memory));
-        };
-        let holds = if self.listener.is_some() { CORE } else { CORE & !REPORT };
-        let entry = Box::write(slot.blank(), Entry::new(hash, key, holds));
-        let mut fresh = Fresh { entry, slot };
-        let mut room: Option<Room<'_>> = None;
-        loop {
-            let guard = pin();
-            let time = self.time();
-            let Found { first, head } = self.index.find(hash, fresh.entry.key(), &guard);
-            if let Some(entry) = first {
-                match self.touch(entry, n, time).0 {
-                    Touch::Counted(count) => return Ok((count, bind(entry))),
-                    Touch::Idle => {
-                        // The key's own old life gives its permit to the new one.
-                        if let Some(sealed) = self.seal_if_idle(entry, time) {
-                            let permit = self.bury(sealed, &guard, out);
-                            room.get_or_insert(Room { permit, known: None });
-                        }
-                        continue;
-                    }
-                    Touch::Ended => {}
-                }
-            }
-            let taken = match room.take() {
-                Some(room) => room,
-                None => match self.room(hash, time, &guard, out) {
-                    Ok(room) => room,
-                    Err(why) => return Err(self.reject(hash, n, why)),
-                },
-            };
-            fresh.entry.prepare(n, Self::tick(time), taken.known);
-            match self.index.insert(fresh.entry, head, &guard) {
-                Ok(entry) => {
-                    fresh.slot.attach();
-                    taken.permit.attach();
-                    let bound = bind(entry);
-                    self.settle(entry, &guard);
-                    return Ok((n.min(MAX_COUNT), bound));
-                }
-                Err(entry) => {
-                    fresh.entry = entry;
-                    room = Some(taken);
-                }
-            }
-        }
-    }
-
-    #[cold]
-    fn reject(&self, hash: KeyHash, n: u64, why: Rejected) -> Rejected {
-        let tally = &self.shard(hash).tally;
-        Tally::count(&tally.rejections, 1);
-        Tally::count(&tally.rejected, n.min(MAX_COUNT));
-        why
-    }
-
-    /// A published entry goes to its shard's lists, by way of the arrivals.
-    fn settle(&self, entry: &Entry<K>, guard: &Guard) {
-        let shard = self.shard(entry.hash());
-        shard.roster.arrive(entry);
-        let nth = Tally::count(&shard.tally.admitted, 1);
-        if nth % SETTLE_EVERY == 0
-            && let Some(((), gone)) = shard.roster.own(|_| ())
-        {
-            self.let_go_of(gone, guard);
-        }
-    }
-
-    fn room(
-        &self,
-        hash: KeyHash,
-        time: Time<'_>,
-        guard: &Guard,
-        out: &mut Removals<'_, K>,
-    ) -> Result<Room<'_>, Rejected> {
-        if let Some(permit) = self.live.acquire() {
-            return Ok(Room { permit, known: None });
-        }
-        if time.is_some()
-            && let Some(permit) = self.expire_some(hash, time, guard, out)
-        {
-            return Ok(Room { permit, known: None });
-        }
-        let evicted = match self.at_capacity {
-            AtCapacity::Evict => self.evict(hash, time, guard, out),
-            AtCapacity::Reject => None,
-        };
-        evicted
-            .or_else(|| Some(Room { permit: self.live.acquire()?, known: None }))
-            .ok_or(Rejected::Capacity)
-    }
-
-    /// Evicts from the newcomer's own shard, else from the next ones, else from a sample of the index.
-    fn evict(
-        &self,
-        hash: KeyHash,
-        time: Time<'_>,
-        guard: &Guard,
-        out: &mut Removals<'_, K>,
-    ) -> Option<Room<'_>> {
-        let mut known = None;
-        let own = hash.top(self.shard_bits);
-        for i in 0..SHARDS_TRIED.min(self.shards.len()) {
-            let shard = &self.shards[(own + i) % self.shards.len()];
-            let swept = shard.roster.own(|lists| {
-                let population = lists.probation_len() + lists.main_len();
-                if i == 0 {
-                    known = Some(lists.policy.recall(hash, Some(population)));
-                }
-                lists.make_room(time, guard)
-            });
-            let Some((victim, gone)) = swept else {
-                continue;
-            };
-            self.let_go_of(gone, guard);
-            if let Some(sealed) = victim {
-                return Some(Room { permit: self.bury(sealed, guard, out), known });
-            }
-        }
-        let sealed = self.sample(hash, time, guard)?;
-        Some(Room { permit: self.bury(sealed, guard, out), known })
-    }
-
-    /// A victim without anybody's lists: the lowest count of a few live entries, from the newcomer's bucket on.
-    ///
-    /// Goes round all buckets if it must, so that it finds a victim while there is a visible entry.
-    #[cold]
-    fn sample<'g>(&self, hash: KeyHash, time: Time<'_>, guard: &'g Guard) -> Option<Sealed<'g, K>> {
-        let start = self.index.bucket_of(hash);
-        let buckets = (0..self.index.len()).map(|i| (start + i) % self.index.len());
-        let mut entries = buckets.flat_map(|bucket| self.index.walk(bucket, guard)).peekable();
-        while entries.peek().is_some() {
-            let live = entries.by_ref().filter_map(|entry| {
-                let seen = entry.cell().look();
-                (!seen.is_ended()).then_some((entry, seen))
-            });
-            let mut batch: Vec<_> = live.take(SAMPLE).collect();
-            batch.sort_by_key(|(_, seen)| seen.units());
-            for (entry, seen) in batch {
-                let cause = if is_idle(entry, time) { Cause::Idle } else { Cause::Capacity };
-                if let Ok(units) = entry.cell().seal_if(seen, cause) {
-                    return Some(sealed(entry, units, cause));
-                }
-            }
-        }
-        None
-    }
-
-    // ---- the other operations -------------------------------------------------------------------
 
     /// The count of a live key. Ends its life if it has been idle for too long.
     pub(crate) fn get<Q>(
@@ -589,118 +363,9 @@ impl<K: Send + Sync + 'static> Engine<K> {
         drop(self.bury(sealed, guard, out));
         (cause == Cause::Removed).then_some(units)
     }
-
-    pub(crate) fn groups(&self) -> usize {
-        self.ledger.groups()
-    }
-
-    fn buckets_of(&self, group: usize) -> std::ops::Range<usize> {
-        group * GROUP..((group + 1) * GROUP).min(self.index.len())
-    }
-
-    /// Ends all lives of a group.
-    pub(crate) fn clear_group(&self, group: usize, out: &mut Removals<'_, K>) {
-        let (guard, time) = (pin(), self.time());
-        for bucket in self.buckets_of(group) {
-            for entry in self.index.walk(bucket, &guard) {
-                if let Some(sealed) = self.seal_anyway(entry, time) {
-                    drop(self.bury(sealed, &guard, out));
-                }
-            }
-        }
-    }
-
-    /// Ends the idle lives of a group; how many.
-    pub(crate) fn prune_group(
-        &self,
-        group: usize,
-        time: Time<'_>,
-        guard: &Guard,
-        out: &mut Removals<'_, K>,
-    ) -> usize {
-        if time.is_none() {
-            return 0;
-        }
-        let mut ended = 0;
-        for bucket in self.buckets_of(group) {
-            for entry in self.index.walk(bucket, guard) {
-                if let Some(sealed) = self.seal_if_idle(entry, time) {
-                    drop(self.bury(sealed, guard, out));
-                    ended += 1;
-                }
-            }
-        }
-        ended
-    }
-
-    /// Puts arrivals in, clears dead entries away, and frees what can be freed.
-    pub(crate) fn tidy(&self) {
-        let guard = pin();
-        for shard in &self.shards {
-            if let Some(((), gone)) = shard.roster.own(|_| ()) {
-                self.let_go_of(gone, &guard);
-            }
-        }
-        drop(guard);
-        self.limbo.flush();
-    }
-
-    /// One exact reading of a group: units that are live, and that have ended by cause; each live entry goes to
-    /// `keep`, which says whether it could be kept.
-    ///
-    /// Lock-free: it starts again, under a new pin, only when an entry of the group was credited meanwhile.
-    pub(crate) fn read_group(
-        &self,
-        group: usize,
-        out: &mut Removals<'_, K>,
-        mut keep: impl FnMut(&[(&Entry<K>, u64)]) -> bool,
-    ) -> (u64, Units) {
-        loop {
-            let (guard, time) = (pin(), self.time());
-            self.prune_group(group, time, &guard, out);
-            if let Some((live, units, entries)) = self.try_read_group(group, &guard)
-                && keep(&entries)
-            {
-                return (live, units);
-            }
-        }
-    }
-
-    fn try_read_group<'g>(
-        &self,
-        group: usize,
-        guard: &'g Guard,
-    ) -> Option<(u64, Units, Vec<(&'g Entry<K>, u64)>)> {
-        let reading = self.ledger.read(group, guard);
-        let mut units = reading.units;
-        let mut live = 0_u64;
-        let mut entries = Vec::new();
-        for bucket in self.buckets_of(group) {
-            for entry in self.index.walk(bucket, guard) {
-                match entry.cell().read() {
-                    State::Live(count) => {
-                        live = live.wrapping_add(count);
-                        entries.push((entry, count));
-                    }
-                    State::Ended(cause, count) if !reading.has(entry) => {
-                        units[cause.index()] = units[cause.index()].wrapping_add(count);
-                    }
-                    State::Ended(..) => {}
-                }
-            }
-        }
-        self.ledger.unchanged(group, &reading).then_some((live, units, entries))
-    }
-
-    /// A handle's hit that moved the tick pays for expiry as any other.
-    #[cold]
-    pub(crate) fn pay_for_handle(&self, hash: KeyHash, time: Time<'_>, out: &mut Removals<'_, K>) {
-        let guard = pin();
-        self.expire_some(hash, time, &guard, out);
-    }
 }
 
-fn sealed<K>(entry: &Entry<K>, units: u64, cause: Cause) -> Sealed<'_, K> {
+pub(crate) fn sealed<K>(entry: &Entry<K>, units: u64, cause: Cause) -> Sealed<'_, K> {
     Sealed { entry, units, cause, off_roster: false, _guard: PhantomData }
 }
 

@@ -80,7 +80,7 @@ impl KeyHash {
 
     /// A number below `n`, from the low 32 bits, which `top` uses last.
     pub(crate) fn below(self, n: usize) -> usize {
-        ((self.0 & 0xffff_ffff) * n as u64 >> 32) as usize
+        (((self.0 & 0xffff_ffff) * n as u64) >> 32) as usize
     }
 
     /// 15 bits, never 0.

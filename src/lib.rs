@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod admit;
 mod budget;
 mod builder;
 mod cell;
@@ -8,6 +9,8 @@ mod counter;
 mod engine;
 mod entry;
 mod error;
+mod expiry;
+mod groups;
 mod hash;
 mod index;
 mod key;

@@ -202,7 +202,7 @@ impl<K: Send + Sync + 'static> Limbo<K> {
     #[cold]
     fn slot_slowly(self: &Arc<Self>) -> Option<Slot<'_, K>> {
         let dry = self.dry.fetch_add(1, Ordering::Relaxed);
-        if dry >= PATIENCE && dry % RETRY != 0 {
+        if dry >= PATIENCE && !dry.is_multiple_of(RETRY) {
             return None;
         }
         for _ in 0..ROUNDS {

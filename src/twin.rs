@@ -216,12 +216,13 @@ fn play(capacity: usize, seed: u64, steps: u64, removals: bool, uses: u64) {
     let spread = capacity as u64 * 5 + 3;
     for step in 0..steps {
         let key = key(&mut rng, step, spread);
-        if removals && xorshift(&mut rng) % 10 == 0 {
+        if removals && xorshift(&mut rng).is_multiple_of(10) {
             store.remove(&key);
             twin.remove(key);
             continue;
         }
-        let again = if xorshift(&mut rng) % 20 == 0 { xorshift(&mut rng) % uses } else { 0 };
+        let again =
+            if xorshift(&mut rng).is_multiple_of(20) { xorshift(&mut rng) % uses } else { 0 };
         for _ in 0..=again {
             store.increment(&key);
             let expected: Vec<_> = twin.increment(key).into_iter().collect();

@@ -1,0 +1,69 @@
+//! Who pays for expiry: every kind of traffic, in bounded steps.
+//!
+//! A shard's *idle hand* goes round its buckets. It needs no list: sealing needs no ownership, and the policy's order
+//! is not disturbed. It is moved by admissions at capacity, by a hit that refreshes its entry's tick, and by the first
+//! reader of each tick and shard; a step is a few buckets.
+
+use crate::budget::Permit;
+use crate::engine::Engine;
+use crate::hash::KeyHash;
+use crate::reclaim::{Guard, pin};
+use crate::removal::Removals;
+use crate::sweep::Time;
+use crate::sync::Ordering;
+
+/// Buckets that an operation looks into for idle entries.
+const IDLE_BUCKETS: usize = 4;
+/// Entries of one bucket that it looks at.
+const IDLE_DEPTH: usize = 8;
+
+impl<K: Send + Sync + 'static> Engine<K> {
+    /// Looks into a few buckets of the key's shard for idle entries and ends them; a permit if it ended one.
+    #[cold]
+    pub(crate) fn expire_some(
+        &self,
+        hash: KeyHash,
+        time: Time<'_>,
+        guard: &Guard,
+        out: &mut Removals<'_, K>,
+    ) -> Option<Permit<'_>> {
+        let shard = hash.top(self.shard_bits);
+        let buckets = self.index.len() >> self.shard_bits;
+        let hand = self.shards[shard].idle_hand.fetch_add(IDLE_BUCKETS, Ordering::Relaxed);
+        let mut permit = None;
+        for at in (hand..).take(IDLE_BUCKETS.min(buckets)) {
+            let bucket = shard * buckets + at % buckets;
+            for entry in self.index.walk(bucket, guard).take(IDLE_DEPTH) {
+                if let Some(sealed) = self.seal_if_idle(entry, time) {
+                    permit = Some(self.bury(sealed, guard, out));
+                }
+            }
+        }
+        permit
+    }
+
+    /// Readers pay for expiry too: the first of each tick and shard.
+    #[inline]
+    pub(crate) fn pay_for_expiry(
+        &self,
+        hash: KeyHash,
+        time: Time<'_>,
+        guard: &Guard,
+        out: &mut Removals<'_, K>,
+    ) {
+        let Some((timer, now)) = time else { return };
+        let paid = &self.shard(hash).paid_tick;
+        let tick = timer.tick(now);
+        if paid.load(Ordering::Relaxed) != tick {
+            paid.store(tick, Ordering::Relaxed);
+            self.expire_some(hash, time, guard, out);
+        }
+    }
+
+    /// A handle's hit that moved the tick pays for expiry as any other.
+    #[cold]
+    pub(crate) fn pay_for_handle(&self, hash: KeyHash, time: Time<'_>, out: &mut Removals<'_, K>) {
+        let guard = pin();
+        self.expire_some(hash, time, &guard, out);
+    }
+}
