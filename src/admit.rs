@@ -10,6 +10,7 @@ use crate::cell::{Cause, MAX_COUNT};
 use crate::engine::{AtCapacity, Engine, Touch, sealed};
 use crate::entry::{CORE, Entry, REPORT, Sealed};
 use crate::error::Rejected;
+use crate::expiry::IDLE_BUCKETS;
 use crate::hash::KeyHash;
 use crate::index::Found;
 use crate::limbo::Slot;
@@ -129,12 +130,11 @@ impl<K: Send + Sync + 'static> Engine<K> {
         guard: &Guard,
         out: &mut Removals<'_, K>,
     ) -> Result<Room<'_>, Rejected> {
-        if let Some(permit) = self.live.acquire() {
-            return Ok(Room { permit, known: None });
-        }
-        if time.is_some()
-            && let Some(permit) = self.expire_some(hash, time, guard, out)
-        {
+        let idle = match time {
+            Some(_) => self.expire_some(hash, IDLE_BUCKETS, time, guard, out),
+            None => None,
+        };
+        if let Some(permit) = idle.or_else(|| self.live.acquire()) {
             return Ok(Room { permit, known: None });
         }
         let evicted = match self.at_capacity {

@@ -17,6 +17,7 @@ use crate::budget::{Permit, Permits};
 use crate::cell::{Cause, State};
 use crate::clock_list::Gone;
 use crate::entry::{Entry, INDEX, LEDGER, REPORT, ROSTER, Sealed, Units};
+use crate::expiry::IDLE_BUCKETS;
 use crate::hash::KeyHash;
 use crate::index::Index;
 use crate::ledger::Ledger;
@@ -207,7 +208,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         };
         let bound = bind(entry);
         if moved {
-            self.expire_some(hash, time, guard, out);
+            self.expire_some(hash, IDLE_BUCKETS, time, guard, out);
         }
         Some((count, bound))
     }

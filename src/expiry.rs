@@ -1,8 +1,9 @@
 //! Who pays for expiry: every kind of traffic, in bounded steps.
 //!
-//! A shard's *idle hand* goes round its buckets. It needs no list: sealing needs no ownership, and the policy's order
-//! is not disturbed. It is moved by admissions at capacity, by a hit that refreshes its entry's tick, and by the first
-//! reader of each tick and shard; a step is a few buckets.
+//! Each shard has an *idle hand* that goes round the buckets of the whole store, beginning with its own: traffic on a
+//! single key finds idle lives everywhere, and shards do not share a cache line for it. It needs no list: sealing
+//! needs no ownership, and the policy's order is not disturbed. It is moved by every admission, by a
+//! hit that refreshes its entry's tick, and by the first reader of each tick and shard; a step is a few buckets.
 
 use crate::budget::Permit;
 use crate::engine::Engine;
@@ -12,27 +13,31 @@ use crate::removal::Removals;
 use crate::sweep::Time;
 use crate::sync::Ordering;
 
-/// Buckets that an operation looks into for idle entries.
-const IDLE_BUCKETS: usize = 4;
+/// Buckets that an admission, or a hit that moved its tick, looks into for idle entries.
+pub(crate) const IDLE_BUCKETS: usize = 4;
+/// The same for the first reader of a tick and shard.
+const READER_BUCKETS: usize = 16;
 /// Entries of one bucket that it looks at.
 const IDLE_DEPTH: usize = 8;
 
 impl<K: Send + Sync + 'static> Engine<K> {
-    /// Looks into a few buckets of the key's shard for idle entries and ends them; a permit if it ended one.
+    /// Looks into a few buckets for idle entries and ends them; a permit if it ended one.
     #[cold]
     pub(crate) fn expire_some(
         &self,
         hash: KeyHash,
+        buckets: usize,
         time: Time<'_>,
         guard: &Guard,
         out: &mut Removals<'_, K>,
     ) -> Option<Permit<'_>> {
         let shard = hash.top(self.shard_bits);
-        let buckets = self.index.len() >> self.shard_bits;
-        let hand = self.shards[shard].idle_hand.fetch_add(IDLE_BUCKETS, Ordering::Relaxed);
+        let all = self.index.len();
+        let first = shard * (all >> self.shard_bits);
+        let hand = self.shards[shard].idle_hand.fetch_add(buckets, Ordering::Relaxed);
         let mut permit = None;
-        for at in (hand..).take(IDLE_BUCKETS.min(buckets)) {
-            let bucket = shard * buckets + at % buckets;
+        for step in 0..buckets.min(all) {
+            let bucket = first.wrapping_add(hand).wrapping_add(step) % all;
             for entry in self.index.walk(bucket, guard).take(IDLE_DEPTH) {
                 if let Some(sealed) = self.seal_if_idle(entry, time) {
                     permit = Some(self.bury(sealed, guard, out));
@@ -56,7 +61,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         let tick = timer.tick(now);
         if paid.load(Ordering::Relaxed) != tick {
             paid.store(tick, Ordering::Relaxed);
-            self.expire_some(hash, time, guard, out);
+            self.expire_some(hash, READER_BUCKETS, time, guard, out);
         }
     }
 
@@ -64,6 +69,6 @@ impl<K: Send + Sync + 'static> Engine<K> {
     #[cold]
     pub(crate) fn pay_for_handle(&self, hash: KeyHash, time: Time<'_>, out: &mut Removals<'_, K>) {
         let guard = pin();
-        self.expire_some(hash, time, &guard, out);
+        self.expire_some(hash, IDLE_BUCKETS, time, &guard, out);
     }
 }

@@ -48,7 +48,7 @@ impl Tally {
 pub(crate) struct Shard<K> {
     pub(crate) roster: Roster<K>,
     pub(crate) tally: Tally,
-    /// Where the next look for idle entries begins; a bucket of the shard, modulo their number.
+    /// How far the shard's idle hand has gone.
     pub(crate) idle_hand: AtomicUsize,
     /// The tick in which a reader last paid for expiry.
     pub(crate) paid_tick: AtomicU64,
