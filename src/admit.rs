@@ -8,7 +8,7 @@ use std::hash::Hash;
 use crate::budget::Permit;
 use crate::cell::{Cause, MAX_COUNT};
 use crate::engine::{AtCapacity, Engine, Touch, sealed};
-use crate::entry::{CORE, Entry, REPORT, Sealed};
+use crate::entry::{CORE, Entry, REPORT, Ref, Sealed};
 use crate::error::Rejected;
 use crate::expiry::IDLE_BUCKETS;
 use crate::hash::KeyHash;
@@ -49,12 +49,12 @@ impl<K: Send + Sync + 'static> Engine<K> {
         key: K,
         n: u64,
         out: &mut Removals<'_, K>,
-        bind: impl FnOnce(&Entry<K>) -> R,
+        bind: impl FnOnce(Ref<'_, K>) -> R,
     ) -> Result<(u64, R), Rejected>
     where
         K: Hash + Eq,
     {
-        let Some(mut slot) = self.limbo.slot(hash) else {
+        let Some(mut slot) = self.slot(hash, &key, out) else {
             return Err(self.reject(hash, n, Rejected::Memory));
         };
         let holds = if self.listener.is_some() { CORE } else { CORE & !REPORT };
@@ -66,12 +66,12 @@ impl<K: Send + Sync + 'static> Engine<K> {
             let time = self.time();
             let Found { first, head } = self.index.find(hash, fresh.entry.key(), &guard);
             if let Some(entry) = first {
-                match self.touch(entry, n, time).0 {
+                match self.touch(&entry, n, time).0 {
                     Touch::Counted(count) => return Ok((count, bind(entry))),
                     Touch::Idle => {
                         // The key's own old life gives its permit to the new one.
                         if let Some(sealed) = self.seal_if_idle(entry, time) {
-                            let permit = self.bury(sealed, &guard, out);
+                            let permit = self.succeed(sealed, &guard, out);
                             room.get_or_insert(Room { permit, known: None });
                         }
                         continue;
@@ -86,7 +86,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
                     Err(why) => return Err(self.reject(hash, n, why)),
                 },
             };
-            fresh.entry.prepare(n, Self::tick(time), taken.known);
+            // The clock again: making room may have taken long.
+            fresh.entry.prepare(n, Self::tick(self.time()), taken.known);
             match self.index.insert(fresh.entry, head, &guard) {
                 Ok(entry) => {
                     fresh.slot.attach();
@@ -103,6 +104,26 @@ impl<K: Send + Sync + 'static> Engine<K> {
         }
     }
 
+    /// A slot for a new entry. Where there is none, idle lives pay first: the key's own, and a few others.
+    fn slot(&self, hash: KeyHash, key: &K, out: &mut Removals<'_, K>) -> Option<Slot<'_, K>>
+    where
+        K: Hash + Eq,
+    {
+        if let Some(slot) = self.limbo.slot(hash) {
+            return Some(slot);
+        }
+        let time = self.time();
+        if time.is_some() {
+            let guard = pin();
+            let own = self.index.find(hash, key, &guard).first;
+            if let Some(sealed) = own.and_then(|entry| self.seal_if_idle(entry, time)) {
+                self.end(sealed, &guard, out);
+            }
+            drop(self.expire_some(hash, IDLE_BUCKETS, time, &guard, out));
+        }
+        self.limbo.slot_slowly()
+    }
+
     #[cold]
     fn reject(&self, hash: KeyHash, n: u64, why: Rejected) -> Rejected {
         let tally = &self.shard(hash).tally;
@@ -112,7 +133,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     }
 
     /// A published entry goes to its shard's lists, by way of the arrivals.
-    fn settle(&self, entry: &Entry<K>, guard: &Guard) {
+    fn settle(&self, entry: Ref<'_, K>, guard: &Guard) {
         let shard = self.shard(entry.hash());
         shard.roster.arrive(entry);
         let nth = Tally::count(&shard.tally.admitted, 1);
@@ -170,11 +191,11 @@ impl<K: Send + Sync + 'static> Engine<K> {
             };
             self.let_go_of(gone, guard);
             if let Some(sealed) = victim {
-                return Some(Room { permit: self.bury(sealed, guard, out), known });
+                return Some(Room { permit: self.succeed(sealed, guard, out), known });
             }
         }
         let sealed = self.sample(hash, time, guard)?;
-        Some(Room { permit: self.bury(sealed, guard, out), known })
+        Some(Room { permit: self.succeed(sealed, guard, out), known })
     }
 
     /// A victim without anybody's lists: the lowest count of a few live entries, from the newcomer's bucket on.
@@ -192,10 +213,16 @@ impl<K: Send + Sync + 'static> Engine<K> {
             });
             let mut batch: Vec<_> = live.take(SAMPLE).collect();
             batch.sort_by_key(|(_, seen)| seen.units());
-            for (entry, seen) in batch {
-                let cause = if is_idle(entry, time) { Cause::Idle } else { Cause::Capacity };
+            for &(entry, seen) in &batch {
+                let cause = if is_idle(&entry, time) { Cause::Idle } else { Cause::Capacity };
                 if let Ok(units) = entry.cell().seal_if(seen, cause) {
                     return Some(sealed(entry, units, cause));
+                }
+            }
+            // All are in use right now: then use does not save them.
+            for (entry, _) in batch {
+                if let Some(units) = entry.cell().seal(Cause::Capacity) {
+                    return Some(sealed(entry, units, Cause::Capacity));
                 }
             }
         }

@@ -5,33 +5,41 @@
 //! work for the next owner. While the lists are owned no code of the user runs: entries that leave
 //! are gathered in `gone` and let go of afterwards.
 //!
-//! New entries come in on `arrivals`, a lock-free stack, after they were published in the index. An
-//! entry that was removed while nobody could take the lists stays as a dead one; the thread that could not take it out
-//! adds to `debt`, and who owns the lists next pays by walking them, a few entries at a time.
+//! New entries come in on `arrivals`, a lock-free stack, after they were published in the index; the next owner drains
+//! it. An entry that is sealed leaves when its *sealer* comes by: with the lists, or, where they are taken, by a note on
+//! `departures`, which the next owner heeds. An owner that meets a dead entry only takes it out of the
+//! list. So an entry's `ROSTER` hold is let go of once: when it has been drained and its sealer has come by, by
+//! whichever comes second. (An entry that the owner itself seals is out of the lists already.)
 //!
 //! # Orderings
 //!
 //! - `taken` is swapped Acquire and stored Release: each owner sees what the last one did.
-//! - An arrival is pushed Release and taken Acquire: its seat, written before publication, is the owner's.
-//! - `debt` is Relaxed: a debt seen late is paid late.
+//! - Arrivals and departures are pushed Release and taken Acquire: the seat as it was before publication, and the
+//!   seal, are the owner's to see.
 
 use std::ptr;
 
-use crate::entry::{Entry, Place};
+use crate::entry::{Entry, Place, Ref};
 use crate::policy::Policy;
 use crate::reclaim::Guard;
-use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, UnsafeCell};
+use crate::sync::{AtomicBool, AtomicPtr, Ordering, UnsafeCell};
 
 /// Arrivals that one owner puts into the lists.
-pub(crate) const DRAIN: usize = 64;
-/// Entries that one owner looks at to pay the debt.
-pub(crate) const TIDY: usize = 8;
+pub(crate) const DRAIN: usize = if cfg!(crossbeam_loom) { 2 } else { 64 };
+/// Departures that one owner heeds.
+pub(crate) const HEED: usize = if cfg!(crossbeam_loom) { 2 } else { 16 };
 
 pub(crate) struct Roster<K> {
     taken: AtomicBool,
     arrivals: AtomicPtr<Entry<K>>,
-    debt: AtomicUsize,
+    departures: AtomicPtr<Departure<K>>,
     lists: UnsafeCell<Lists<K>>,
+}
+
+/// A note that a sealer has come by and found the lists taken. Rare, so it is allocated.
+struct Departure<K> {
+    entry: *mut Entry<K>,
+    next: *mut Departure<K>,
 }
 
 // SAFETY: `lists` is accessed only by whoever has set `taken`, and what is in it is sent with it.
@@ -39,22 +47,22 @@ unsafe impl<K: Send + Sync> Send for Roster<K> {}
 // SAFETY: as above.
 unsafe impl<K: Send + Sync> Sync for Roster<K> {}
 
-/// Entries that have left the lists and still have their `ROSTER` hold, linked by `older`.
+/// Entries that have left the lists and still have their `ROSTER` hold, linked by `link`.
 #[must_use]
 pub(crate) struct Gone<K>(*mut Entry<K>);
 
 impl<K> Gone<K> {
     /// The caller lets go of each. The iterator reads an entry's link before it hands it out.
-    pub(crate) fn drain<'g>(self, _guard: &'g Guard) -> impl Iterator<Item = &'g Entry<K>>
+    pub(crate) fn drain<'g>(self, _guard: &'g Guard) -> impl Iterator<Item = Ref<'g, K>>
     where
         K: 'g,
     {
         let mut next = self.0;
         std::iter::from_fn(move || {
             // SAFETY: the hold keeps the entry alive, and from then on the guard does.
-            let entry = unsafe { next.as_ref() }?;
-            // SAFETY: out of the lists, with its hold: the seat is ours.
-            next = unsafe { entry.seat(|seat| seat.older) };
+            let entry = unsafe { Ref::new(next) }?;
+            // Relaxed: written by this thread, as owner of the lists.
+            next = entry.link().load(Ordering::Relaxed);
             Some(entry)
         })
     }
@@ -65,7 +73,7 @@ impl<K> Roster<K> {
         Self {
             taken: AtomicBool::new(false),
             arrivals: AtomicPtr::default(),
-            debt: AtomicUsize::new(0),
+            departures: AtomicPtr::default(),
             lists: UnsafeCell::new(Lists::new(share)),
         }
     }
@@ -79,7 +87,7 @@ impl<K> Roster<K> {
             // SAFETY: the swap said that nobody had the lists, and nobody takes them before the store below.
             let lists = unsafe { &mut *lists };
             lists.drain(&self.arrivals);
-            lists.tidy(&self.debt);
+            lists.heed(&self.departures);
             let result = f(lists);
             (result, Gone(std::mem::replace(&mut lists.gone, ptr::null_mut())))
         });
@@ -88,31 +96,30 @@ impl<K> Roster<K> {
     }
 
     /// Hands a published entry to the next owner of the lists. It may have ended already.
-    pub(crate) fn arrive(&self, entry: &Entry<K>) {
-        let new = ptr::from_ref(entry).cast_mut();
-        let mut head = self.arrivals.load(Ordering::Relaxed);
-        loop {
-            entry.link().store(head, Ordering::Relaxed);
-            match self.arrivals.compare_exchange_weak(
-                head,
-                new,
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return,
-                Err(now) => head = now,
-            }
-        }
+    pub(crate) fn arrive(&self, entry: Ref<'_, K>) {
+        push(&self.arrivals, entry.as_ptr(), |head| entry.link().store(head, Ordering::Relaxed));
     }
 
-    /// A dead entry stays in the lists, since they were taken.
-    pub(crate) fn owe(&self) {
-        self.debt.fetch_add(1, Ordering::Relaxed);
+    /// The sealer of an entry found the lists taken: the next owner takes it out and lets go of it.
+    pub(crate) fn depart(&self, entry: Ref<'_, K>) {
+        let note = Box::new(Departure { entry: entry.as_ptr(), next: ptr::null_mut() });
+        let note = Box::into_raw(note);
+        // SAFETY: the note is ours until it is published.
+        push(&self.departures, note, |head| unsafe { (*note).next = head });
+    }
+
+    /// Whether an owner would find something to put in or to take out.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.arrivals.load(Ordering::Relaxed).is_null()
+            || !self.departures.load(Ordering::Relaxed).is_null()
     }
 
     /// Everything that is in the lists or on its way, when the store is dropped.
     pub(crate) fn take_at_drop(&mut self) -> Gone<K> {
-        self.own(|lists| {
+        let all = self.own(|lists| {
+            while !lists.departing.is_null() {
+                lists.heed(&self.departures);
+            }
             while !lists.backlog.is_null() {
                 lists.take_backlog();
             }
@@ -121,8 +128,20 @@ impl<K> Roster<K> {
                     lists.leave(entry);
                 }
             }
-        })
-        .map_or(Gone(ptr::null_mut()), |((), gone)| gone)
+        });
+        all.map_or(Gone(ptr::null_mut()), |((), gone)| gone)
+    }
+}
+
+/// Pushes on a lock-free stack; `link` stores what comes below.
+fn push<T>(stack: &AtomicPtr<T>, new: *mut T, link: impl Fn(*mut T)) {
+    let mut head = stack.load(Ordering::Relaxed);
+    loop {
+        link(head);
+        match stack.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(now) => head = now,
+        }
     }
 }
 
@@ -145,24 +164,21 @@ pub(crate) struct Lists<K> {
     main: Queue<K>,
     /// Arrivals that were taken and did not fit into one drain, linked by `link`.
     backlog: *mut Entry<K>,
+    /// Departures that were taken and not heeded yet.
+    departing: *mut Departure<K>,
     gone: *mut Entry<K>,
-    /// The walk that pays the debt: where it is, and in which list.
-    cursor: *mut Entry<K>,
-    tidying: Place,
     pub(crate) policy: Policy,
     /// Entries that were looked at, ever; what amortised pruning is held to.
     pub(crate) steps: u64,
 }
 
-/// An entry of the lists, on loan to their owner.
+/// An entry on loan to the owner of the lists, which `&mut Lists` is the proof of.
 ///
-/// # Safety of its uses
-///
-/// The `ROSTER` hold keeps the entry alive while it is in the lists, and the seat belongs to their owner,
-/// which `&mut Lists` is the proof of.
-fn listed<'a, K>(entry: *mut Entry<K>) -> Option<&'a Entry<K>> {
-    // SAFETY: see above; null is no entry.
-    unsafe { entry.as_ref() }
+/// The `ROSTER` hold keeps it alive while it is arriving, in the lists or departing, and its seat belongs to
+/// the owner. Null is no entry.
+fn listed<'a, K>(entry: *mut Entry<K>) -> Option<Ref<'a, K>> {
+    // SAFETY: see above.
+    unsafe { Ref::new(entry) }
 }
 
 impl<K> Lists<K> {
@@ -171,9 +187,8 @@ impl<K> Lists<K> {
             probation: Queue::new(),
             main: Queue::new(),
             backlog: ptr::null_mut(),
+            departing: ptr::null_mut(),
             gone: ptr::null_mut(),
-            cursor: ptr::null_mut(),
-            tidying: Place::None,
             policy: Policy::new(share),
             steps: 0,
         }
@@ -190,7 +205,7 @@ impl<K> Lists<K> {
     fn queue(&mut self, place: Place) -> &mut Queue<K> {
         match place {
             Place::Main => &mut self.main,
-            Place::Probation | Place::None => &mut self.probation,
+            Place::Probation | Place::None | Place::Arriving => &mut self.probation,
         }
     }
 
@@ -220,25 +235,19 @@ impl<K> Lists<K> {
     pub(crate) fn pop_oldest(&mut self, place: Place) -> Option<*mut Entry<K>> {
         let oldest = self.queue(place).oldest;
         listed(oldest).map(|entry| {
-            self.detach(entry);
+            self.detach(&entry);
             oldest
         })
     }
 
-    /// Takes an entry out of the list that it is in. `false` if it is in none.
-    pub(crate) fn detach(&mut self, entry: &Entry<K>) -> bool {
+    /// Takes an entry out of the list that it is in.
+    fn detach(&mut self, entry: &Entry<K>) {
         // SAFETY: see `listed`.
         let (newer, older, place) = unsafe {
             entry.seat(|seat| {
                 (seat.newer, seat.older, std::mem::replace(&mut seat.place, Place::None))
             })
         };
-        if place == Place::None {
-            return false;
-        }
-        if ptr::eq(self.cursor, entry) {
-            self.cursor = newer;
-        }
         let queue = self.queue(place);
         queue.len -= 1;
         match listed(newer) {
@@ -251,19 +260,37 @@ impl<K> Lists<K> {
             Some(older) => unsafe { older.seat(|seat| seat.newer = newer) },
             None => queue.oldest = newer,
         }
+    }
+
+    /// The sealer of an entry comes by. `true` if its `ROSTER` hold is to be let go of now; otherwise it is still
+    /// arriving, and goes when it is drained.
+    pub(crate) fn depart(&mut self, entry: &Entry<K>) -> bool {
+        // SAFETY: see `listed`.
+        let place = unsafe {
+            entry.seat(|seat| {
+                seat.departed = true;
+                seat.place
+            })
+        };
+        match place {
+            Place::Arriving => return false,
+            Place::None => {}
+            Place::Probation | Place::Main => self.detach(entry),
+        }
         true
     }
 
-    /// A dead entry that is in no list any more: its hold goes when the lists are free again.
-    pub(crate) fn leave(&mut self, entry: *mut Entry<K>) {
+    /// An entry that is in no list any more: its hold goes when the lists are free again.
+    fn leave(&mut self, entry: *mut Entry<K>) {
         let next = std::mem::replace(&mut self.gone, entry);
         if let Some(entry) = listed(entry) {
-            // SAFETY: see `listed`.
-            unsafe { entry.seat(|seat| seat.older = next) };
+            // Relaxed: `link` is the owner's between the arrivals and limbo.
+            entry.link().store(next, Ordering::Relaxed);
         }
     }
 
-    /// Puts arrivals into the lists, the oldest first, at most [`DRAIN`] of them.
+    /// Puts arrivals into the lists, at most [`DRAIN`] of them, the oldest first. (Of a longer backlog, the newest
+    /// [`DRAIN`] first: the stack cannot be turned over in bounded steps.)
     fn drain(&mut self, arrivals: &AtomicPtr<Entry<K>>) {
         if self.backlog.is_null() && !arrivals.load(Ordering::Relaxed).is_null() {
             self.backlog = arrivals.swap(ptr::null_mut(), Ordering::Acquire);
@@ -288,55 +315,51 @@ impl<K> Lists<K> {
         while let Some(entry) = listed(in_order) {
             let next = entry.link().load(Ordering::Relaxed);
             self.steps += 1;
-            self.admit(in_order, entry);
+            self.admit(in_order, &entry);
             in_order = next;
         }
     }
 
     fn admit(&mut self, raw: *mut Entry<K>, entry: &Entry<K>) {
         // SAFETY: see `listed`.
-        let known = unsafe { entry.seat(|seat| seat.known) };
+        let (known, departed) = unsafe {
+            entry.seat(|seat| {
+                seat.place = Place::None;
+                (seat.known, seat.departed)
+            })
+        };
         let known = known.unwrap_or_else(|| self.policy.recall(entry.hash(), None));
-        if entry.cell().look().is_ended() {
+        if departed {
             self.leave(raw);
-        } else {
+        } else if !entry.cell().look().is_ended() {
             self.push_newest(raw, if known { Place::Main } else { Place::Probation });
         }
     }
 
-    /// Looks for dead entries, at most [`TIDY`] at a time, once through both lists for each debt.
-    fn tidy(&mut self, debt: &AtomicUsize) {
-        if self.tidying == Place::None {
-            if debt.load(Ordering::Relaxed) == 0 {
+    /// Takes out what sealers have left behind, at most [`HEED`] at a time.
+    fn heed(&mut self, departures: &AtomicPtr<Departure<K>>) {
+        if self.departing.is_null() && !departures.load(Ordering::Relaxed).is_null() {
+            self.departing = departures.swap(ptr::null_mut(), Ordering::Acquire);
+        }
+        for _ in 0..HEED {
+            if self.departing.is_null() {
                 return;
             }
-            debt.store(0, Ordering::Relaxed);
-            self.tidying = Place::Probation;
-            self.cursor = self.probation.oldest;
-        }
-        for _ in 0..TIDY {
-            let at = self.cursor;
-            let Some(entry) = listed(at) else {
-                match self.tidying {
-                    Place::Probation => {
-                        self.tidying = Place::Main;
-                        self.cursor = self.main.oldest;
-                        continue;
-                    }
-                    Place::Main | Place::None => {
-                        self.tidying = Place::None;
-                        return;
-                    }
-                }
-            };
+            // SAFETY: the notes are ours since the swap.
+            let note = unsafe { Box::from_raw(self.departing) };
+            self.departing = note.next;
             self.steps += 1;
-            // SAFETY: see `listed`.
-            self.cursor = unsafe { entry.seat(|seat| seat.newer) };
-            if entry.cell().look().is_ended() {
-                self.detach(entry);
-                self.leave(at);
+            if let Some(entry) = listed(note.entry)
+                && self.depart(&entry)
+            {
+                self.leave(note.entry);
             }
         }
+    }
+
+    /// Whether an owner has left work behind for the next.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.backlog.is_null() || !self.departing.is_null()
     }
 
     /// The lists are linked both ways, of the right length, and know their entries' places.

@@ -6,8 +6,8 @@ use std::hash::{BuildHasher, Hash};
 use std::ptr::NonNull;
 
 use crate::cell::MAX_COUNT;
-use crate::engine::Touch;
-use crate::entry::Entry;
+use crate::engine::{Engine, Touch};
+use crate::entry::{Entry, Ref};
 use crate::hash::{KeyHash, RandomState};
 use crate::reclaim::pin;
 use crate::removal::Removals;
@@ -89,7 +89,8 @@ where
         let mut out = Removals::new(engine);
         let count = self.entry.get().and_then(|entry| {
             // SAFETY: our hold keeps the entry alive.
-            engine.peek(unsafe { entry.as_ref() }, engine.time(), &pin(), &mut out)
+            let entry = unsafe { Ref::new(entry.as_ptr()) }?;
+            engine.peek(entry, engine.time(), &pin(), &mut out)
         });
         out.deliver();
         count.or_else(|| self.store.get(&self.key))
@@ -101,13 +102,15 @@ where
         self.release();
         let engine = self.store.engine();
         let mut out = Removals::new(engine);
-        let hold = |entry: &Entry<K>| entry.hold().then(|| NonNull::from(entry));
+        let hold = |entry: Ref<'_, K>| Held::take(engine, entry);
         let found = engine.hit_with(self.hash, &self.key, n, &pin(), &mut out, hold);
         let result =
             found.map_or_else(|| engine.admit(self.hash, self.key.clone(), n, &mut out, hold), Ok);
         let count = match result {
-            Ok((count, entry)) => {
-                self.entry.set(entry);
+            Ok((count, held)) => {
+                // What the user's code may have bound meanwhile goes.
+                let held = held.map(Held::into_inner);
+                self.let_go(self.entry.replace(held));
                 count
             }
             Err(_) => n.min(MAX_COUNT),
@@ -119,10 +122,37 @@ where
 
 impl<K: Send + Sync + 'static, S> Counter<K, S> {
     fn release(&self) {
-        if let Some(entry) = self.entry.take() {
+        self.let_go(self.entry.take());
+    }
+
+    fn let_go(&self, entry: Option<NonNull<Entry<K>>>) {
+        if let Some(entry) = entry {
             // SAFETY: the hold was ours, and the pointer is gone with it.
-            unsafe { self.store.inner.engine.limbo().let_go_handle(entry.as_ptr()) };
+            unsafe { self.store.inner.engine.limbo().let_go_handle(entry) };
         }
+    }
+}
+
+/// One handle's hold, let go of when a panic of the user's code comes in between.
+struct Held<'a, K: Send + Sync + 'static> {
+    engine: &'a Engine<K>,
+    entry: NonNull<Entry<K>>,
+}
+
+impl<'a, K: Send + Sync + 'static> Held<'a, K> {
+    fn take(engine: &'a Engine<K>, entry: Ref<'_, K>) -> Option<Self> {
+        entry.hold().then(|| Self { engine, entry: entry.as_non_null() })
+    }
+
+    fn into_inner(self) -> NonNull<Entry<K>> {
+        std::mem::ManuallyDrop::new(self).entry
+    }
+}
+
+impl<K: Send + Sync + 'static> Drop for Held<'_, K> {
+    fn drop(&mut self) {
+        // SAFETY: the hold is ours, and the pointer goes with it.
+        unsafe { self.engine.limbo().let_go_handle(self.entry) };
     }
 }
 
@@ -135,16 +165,13 @@ impl<K: Send + Sync + 'static, S> Drop for Counter<K, S> {
 impl<K: Clone + Send + Sync + 'static, S> Clone for Counter<K, S> {
     /// A handle for another holder. Does not count as use.
     fn clone(&self) -> Self {
+        let (store, key) = (self.store.clone(), self.key.clone());
+        // The hold comes last: what is above may panic.
         let entry = self.entry.get().filter(|entry| {
             // SAFETY: our hold keeps the entry alive.
             unsafe { entry.as_ref() }.hold()
         });
-        Self {
-            store: self.store.clone(),
-            hash: self.hash,
-            key: self.key.clone(),
-            entry: Cell::new(entry),
-        }
+        Self { store, hash: self.hash, key, entry: Cell::new(entry) }
     }
 }
 

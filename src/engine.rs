@@ -9,14 +9,13 @@
 
 use std::hash::Hash;
 use std::marker::PhantomData;
-use std::ptr;
 
 use equivalent::Equivalent;
 
 use crate::budget::{Permit, Permits};
 use crate::cell::{Cause, State};
 use crate::clock_list::Gone;
-use crate::entry::{Entry, INDEX, LEDGER, REPORT, ROSTER, Sealed, Units};
+use crate::entry::{Entry, INDEX, LEDGER, REPORT, ROSTER, Ref, Sealed, Units};
 use crate::expiry::IDLE_BUCKETS;
 use crate::hash::KeyHash;
 use crate::index::Index;
@@ -196,14 +195,14 @@ impl<K: Send + Sync + 'static> Engine<K> {
         n: u64,
         guard: &Guard,
         out: &mut Removals<'_, K>,
-        bind: impl FnOnce(&Entry<K>) -> R,
+        bind: impl FnOnce(Ref<'_, K>) -> R,
     ) -> Option<(u64, R)>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let entry = self.index.find(hash, key, guard).first?;
         let time = self.time();
-        let (Touch::Counted(count), moved) = self.touch(entry, n, time) else {
+        let (Touch::Counted(count), moved) = self.touch(&entry, n, time) else {
             return None;
         };
         let bound = bind(entry);
@@ -217,11 +216,11 @@ impl<K: Send + Sync + 'static> Engine<K> {
 
     pub(crate) fn seal_if_idle<'g>(
         &self,
-        entry: &'g Entry<K>,
+        entry: Ref<'g, K>,
         time: Time<'_>,
     ) -> Option<Sealed<'g, K>> {
         let seen = entry.cell().look();
-        if seen.is_ended() || !is_idle(entry, time) {
+        if seen.is_ended() || !is_idle(&entry, time) {
             return None;
         }
         let units = entry.cell().seal_if(seen, Cause::Idle).ok()?;
@@ -231,7 +230,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     /// Ends the life in any case: as idle if it is, else as removed. `None` if it had ended.
     pub(crate) fn seal_anyway<'g>(
         &self,
-        entry: &'g Entry<K>,
+        entry: Ref<'g, K>,
         time: Time<'_>,
     ) -> Option<Sealed<'g, K>> {
         self.seal_if_idle(entry, time).or_else(|| {
@@ -240,17 +239,34 @@ impl<K: Send + Sync + 'static> Engine<K> {
         })
     }
 
-    /// Credits a sealed entry, takes it out of all structures and lets it go; its permit is free.
-    pub(crate) fn bury<'g>(
+    /// Ends a sealed life for good; its permit goes back at once.
+    pub(crate) fn end<'g>(
+        &self,
+        sealed: Sealed<'g, K>,
+        guard: &'g Guard,
+        out: &mut Removals<'_, K>,
+    ) {
+        drop(self.live.of_sealed());
+        self.bury(sealed, guard, out);
+    }
+
+    /// Ends a sealed life for good; its permit is the caller's.
+    pub(crate) fn succeed<'g>(
         &self,
         sealed: Sealed<'g, K>,
         guard: &'g Guard,
         out: &mut Removals<'_, K>,
     ) -> Permit<'_> {
-        let Sealed { entry, units, cause, off_roster, .. } = sealed;
+        let permit = self.live.of_sealed();
+        self.bury(sealed, guard, out);
+        permit
+    }
+
+    /// Credits a sealed entry, takes it out of all structures and lets it go.
+    fn bury<'g>(&self, sealed: Sealed<'g, K>, guard: &'g Guard, out: &mut Removals<'_, K>) {
+        let Sealed { entry, units, cause, off_roster } = sealed;
         let hash = entry.hash();
         let shard = self.shard(hash);
-        let permit = self.live.of_sealed();
         Tally::count(&shard.tally.ended[cause.index()], 1);
 
         let mut done = if off_roster { ROSTER } else { 0 };
@@ -265,7 +281,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
             done |= LEDGER;
         }
         self.index.unlink_marked(hash, guard, |unlinked| {
-            if ptr::eq(unlinked, entry) {
+            if unlinked == entry {
                 done |= INDEX;
             } else {
                 // SAFETY: it was unlinked by this thread, under this guard.
@@ -281,19 +297,17 @@ impl<K: Send + Sync + 'static> Engine<K> {
         }
         // SAFETY: each bit says that this thread took the entry out of that structure, under this guard.
         unsafe { self.limbo.let_go(entry, done, guard) };
-        permit
     }
 
-    /// The hold that the caller now has: that of the lists, if they were free and had the entry.
-    fn take_off_roster(&self, shard: &Shard<K>, entry: &Entry<K>, guard: &Guard) -> u64 {
-        match shard.roster.own(|lists| lists.detach(entry)) {
-            Some((detached, gone)) => {
+    /// The hold that the caller now has: that of the lists, if they were free and the entry was drained.
+    fn take_off_roster(&self, shard: &Shard<K>, entry: Ref<'_, K>, guard: &Guard) -> u64 {
+        match shard.roster.own(|lists| lists.depart(&entry)) {
+            Some((departed, gone)) => {
                 self.let_go_of(gone, guard);
-                // If it was in no list it is still arriving, and its hold goes when it is drained.
-                if detached { ROSTER } else { 0 }
+                if departed { ROSTER } else { 0 }
             }
             None => {
-                shard.roster.owe();
+                shard.roster.depart(entry);
                 0
             }
         }
@@ -326,7 +340,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     /// The count of an entry, if its life lasts.
     pub(crate) fn peek(
         &self,
-        entry: &Entry<K>,
+        entry: Ref<'_, K>,
         time: Time<'_>,
         guard: &Guard,
         out: &mut Removals<'_, K>,
@@ -335,12 +349,12 @@ impl<K: Send + Sync + 'static> Engine<K> {
             let State::Live(units) = entry.cell().read() else {
                 return None;
             };
-            if !is_idle(entry, time) {
+            if !is_idle(&entry, time) {
                 return Some(units);
             }
             // Not sealed: it was used or ended meanwhile, so look again.
             if let Some(sealed) = self.seal_if_idle(entry, time) {
-                drop(self.bury(sealed, guard, out));
+                self.end(sealed, guard, out);
                 return None;
             }
         }
@@ -361,13 +375,13 @@ impl<K: Send + Sync + 'static> Engine<K> {
         let entry = self.index.find(hash, key, guard).first?;
         let sealed = self.seal_anyway(entry, time)?;
         let (units, cause) = (sealed.units, sealed.cause);
-        drop(self.bury(sealed, guard, out));
+        self.end(sealed, guard, out);
         (cause == Cause::Removed).then_some(units)
     }
 }
 
-pub(crate) fn sealed<K>(entry: &Entry<K>, units: u64, cause: Cause) -> Sealed<'_, K> {
-    Sealed { entry, units, cause, off_roster: false, _guard: PhantomData }
+pub(crate) fn sealed<K>(entry: Ref<'_, K>, units: u64, cause: Cause) -> Sealed<'_, K> {
+    Sealed { entry, units, cause, off_roster: false }
 }
 
 impl<K> Drop for Engine<K> {
@@ -376,10 +390,9 @@ impl<K> Drop for Engine<K> {
         let guard = pin();
         for shard in &mut self.shards {
             for entry in shard.roster.take_at_drop().drain(&guard) {
-                let entry = ptr::from_ref(entry).cast_mut();
                 // SAFETY: it has left the lists, and nobody is in an operation. The iterator has read
                 // its link already.
-                unsafe { self.limbo.let_go_at_drop(entry, ROSTER) };
+                unsafe { self.limbo.let_go_at_drop(entry.as_ptr(), ROSTER) };
             }
         }
         for group in 0..self.ledger.groups() {

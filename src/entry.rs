@@ -24,8 +24,8 @@
 //! `link` in `clock_list` and `limbo`, `tick` in `engine`.
 
 use std::marker::PhantomData;
-#[cfg(not(crossbeam_loom))]
-use std::ptr;
+use std::ops::Deref;
+use std::ptr::NonNull;
 
 use crate::cell::Cell;
 use crate::hash::KeyHash;
@@ -64,17 +64,19 @@ impl Record {
     }
 }
 
-/// Which of its shard's two lists an entry is in.
+/// Where an entry is on its way through its shard's lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// In neither: arriving, or gone.
+    /// Published, and not yet drained from the arrivals.
+    Arriving,
+    /// Drained, and in neither list.
     None,
     Probation,
     Main,
 }
 
 /// An entry's place in the CLOCK list; belongs to whoever owns the shard's lists, and before
-/// publication and after the entry has left the lists to whoever has its [`ROSTER`] hold.
+/// publication to whoever has the entry.
 pub(crate) struct Seat<K> {
     pub(crate) newer: *mut Entry<K>,
     pub(crate) older: *mut Entry<K>,
@@ -82,8 +84,12 @@ pub(crate) struct Seat<K> {
     pub(crate) snap: u16,
     pub(crate) credit: u8,
     pub(crate) place: Place,
+    /// Units that the life began with, up to 2^16 - 1.
+    pub(crate) first: u16,
     /// Whether the ghost knew the key, once it has been asked.
     pub(crate) known: Option<bool>,
+    /// Its sealer has come by while it was arriving.
+    pub(crate) departed: bool,
 }
 
 #[repr(align(64))]
@@ -130,8 +136,10 @@ impl<K> Entry<K> {
                     older: std::ptr::null_mut(),
                     snap: 1,
                     credit: 0,
-                    place: Place::None,
+                    place: Place::Arriving,
+                    first: 0,
                     known: None,
+                    departed: false,
                 }),
             },
             life: Life::new(),
@@ -143,7 +151,11 @@ impl<K> Entry<K> {
         self.written.cell.restart(n);
         self.written.tick = AtomicU64::new(tick);
         // SAFETY: `&mut self`: nobody else can access the seat.
-        self.written.seat.with_mut(|seat| unsafe { (*seat).known = known });
+        let seat = |seat: *mut Seat<K>| unsafe {
+            (*seat).known = known;
+            (*seat).first = n.min(u16::MAX.into()) as u16;
+        };
+        self.written.seat.with_mut(seat);
     }
 
     #[inline]
@@ -230,10 +242,68 @@ impl<K> Entry<K> {
         // that a use after this is seen, not undefined.
         unsafe {
             #[cfg(not(crossbeam_loom))]
-            ptr::drop_in_place(entry);
+            std::ptr::drop_in_place(entry);
             #[cfg(crossbeam_loom)]
             (*entry).life.end();
         }
+    }
+}
+
+/// A shared reference to a published entry that remembers the pointer it came from: the entry is freed through that
+/// pointer in the end, which a pointer made from a reference would not allow.
+pub(crate) struct Ref<'g, K> {
+    entry: NonNull<Entry<K>>,
+    borrowed: PhantomData<&'g Entry<K>>,
+}
+
+impl<'g, K> Ref<'g, K> {
+    /// `None` for null.
+    ///
+    /// # Safety
+    ///
+    /// `entry` came from `Box::into_raw`, and the entry lives for `'g`.
+    #[inline]
+    pub(crate) unsafe fn new(entry: *mut Entry<K>) -> Option<Self> {
+        NonNull::new(entry).map(|entry| Self { entry, borrowed: PhantomData })
+    }
+
+    #[inline]
+    pub(crate) fn as_ptr(self) -> *mut Entry<K> {
+        self.entry.as_ptr()
+    }
+
+    pub(crate) fn as_non_null(self) -> NonNull<Entry<K>> {
+        self.entry
+    }
+
+    /// The entry for as long as the guard lives, not only as long as this reference.
+    #[inline]
+    pub(crate) fn get(self) -> &'g Entry<K> {
+        // SAFETY: by the contract of `new`.
+        unsafe { self.entry.as_ref() }
+    }
+}
+
+impl<K> Clone for Ref<'_, K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for Ref<'_, K> {}
+
+impl<K> PartialEq for Ref<'_, K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.entry == other.entry
+    }
+}
+
+impl<K> Deref for Ref<'_, K> {
+    type Target = Entry<K>;
+
+    #[inline]
+    fn deref(&self) -> &Entry<K> {
+        self.get()
     }
 }
 
@@ -242,10 +312,9 @@ impl<K> Entry<K> {
 /// It must be buried: credited, unlinked, let go.
 #[must_use]
 pub(crate) struct Sealed<'g, K> {
-    pub(crate) entry: &'g Entry<K>,
+    pub(crate) entry: Ref<'g, K>,
     pub(crate) units: u64,
     pub(crate) cause: crate::cell::Cause,
     /// The sealer already took the entry out of its shard's lists.
     pub(crate) off_roster: bool,
-    pub(crate) _guard: PhantomData<&'g ()>,
 }

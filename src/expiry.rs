@@ -17,8 +17,6 @@ use crate::sync::Ordering;
 pub(crate) const IDLE_BUCKETS: usize = 4;
 /// The same for the first reader of a tick and shard.
 const READER_BUCKETS: usize = 16;
-/// Entries of one bucket that it looks at.
-const IDLE_DEPTH: usize = 8;
 
 impl<K: Send + Sync + 'static> Engine<K> {
     /// Looks into a few buckets for idle entries and ends them; a permit if it ended one.
@@ -38,9 +36,9 @@ impl<K: Send + Sync + 'static> Engine<K> {
         let mut permit = None;
         for step in 0..buckets.min(all) {
             let bucket = first.wrapping_add(hand).wrapping_add(step) % all;
-            for entry in self.index.walk(bucket, guard).take(IDLE_DEPTH) {
+            for entry in self.index.walk(bucket, guard) {
                 if let Some(sealed) = self.seal_if_idle(entry, time) {
-                    permit = Some(self.bury(sealed, guard, out));
+                    permit = Some(self.succeed(sealed, guard, out));
                 }
             }
         }

@@ -1,8 +1,9 @@
 //! What goes through the whole store, a ledger's group at a time, each under a pin of its own.
 
 use crate::cell::State;
+use crate::clock_list::HEED;
 use crate::engine::Engine;
-use crate::entry::{Entry, Units};
+use crate::entry::{Ref, Units};
 use crate::ledger::GROUP;
 use crate::reclaim::{Guard, pin};
 use crate::removal::Removals;
@@ -12,7 +13,7 @@ use crate::sweep::Time;
 struct Picture<'g, K> {
     live: u64,
     ended: Units,
-    entries: Vec<(&'g Entry<K>, u64)>,
+    entries: Vec<(Ref<'g, K>, u64)>,
 }
 
 impl<K: Send + Sync + 'static> Engine<K> {
@@ -30,7 +31,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         for bucket in self.buckets_of(group) {
             for entry in self.index.walk(bucket, &guard) {
                 if let Some(sealed) = self.seal_anyway(entry, time) {
-                    drop(self.bury(sealed, &guard, out));
+                    self.end(sealed, &guard, out);
                 }
             }
         }
@@ -51,7 +52,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         for bucket in self.buckets_of(group) {
             for entry in self.index.walk(bucket, guard) {
                 if let Some(sealed) = self.seal_if_idle(entry, time) {
-                    drop(self.bury(sealed, guard, out));
+                    self.end(sealed, guard, out);
                     ended += 1;
                 }
             }
@@ -63,8 +64,14 @@ impl<K: Send + Sync + 'static> Engine<K> {
     pub(crate) fn tidy(&self) {
         let guard = pin();
         for shard in &self.shards {
-            if let Some(((), gone)) = shard.roster.own(|_| ()) {
+            // Again while there is work, unless another thread has the lists and does it; and not for ever
+            // where others make more of it.
+            for _ in 0..=self.limbo.exist() / HEED {
+                let Some((more, gone)) = shard.roster.own(|lists| lists.has_work()) else { break };
                 self.let_go_of(gone, &guard);
+                if !more && !shard.roster.has_work() {
+                    break;
+                }
             }
         }
         drop(guard);
@@ -79,7 +86,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         &self,
         group: usize,
         out: &mut Removals<'_, K>,
-        mut keep: impl FnMut(&[(&Entry<K>, u64)]) -> bool,
+        mut keep: impl FnMut(&[(Ref<'_, K>, u64)]) -> bool,
     ) -> (u64, Units) {
         loop {
             let (guard, time) = (pin(), self.time());

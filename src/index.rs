@@ -30,7 +30,7 @@ use std::ptr;
 
 use equivalent::Equivalent;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Ref};
 use crate::hash::KeyHash;
 use crate::reclaim::Guard;
 use crate::sync::{AtomicPtr, Ordering, null_pointers};
@@ -52,7 +52,7 @@ pub(crate) struct Index<K> {
 
 /// What a search saw: the first match, whatever its state, and the head that uniqueness hangs on.
 pub(crate) struct Found<'g, K> {
-    pub(crate) first: Option<&'g Entry<K>>,
+    pub(crate) first: Option<Ref<'g, K>>,
     pub(crate) head: Head<K>,
 }
 
@@ -104,14 +104,13 @@ impl<K> Index<K> {
         &self,
         entry: Box<Entry<K>>,
         head: Head<K>,
-        _guard: &'g Guard,
-    ) -> Result<&'g Entry<K>, Box<Entry<K>>> {
+        guard: &'g Guard,
+    ) -> Result<Ref<'g, K>, Box<Entry<K>>> {
         let bucket = self.bucket(entry.hash());
         entry.next().store(head.0, Ordering::Relaxed);
         let raw = Box::into_raw(entry);
         match bucket.compare_exchange(head.0, raw, Ordering::AcqRel, Ordering::Relaxed) {
-            // SAFETY: the entry was published while the caller was pinned.
-            Ok(_) => Ok(unsafe { &*raw }),
+            Ok(_) => Ok(deref(raw, guard).expect("a box is not null")),
             // SAFETY: not published: the box is still ours.
             Err(_) => Err(unsafe { Box::from_raw(raw) }),
         }
@@ -125,7 +124,7 @@ impl<K> Index<K> {
         &self,
         hash: KeyHash,
         guard: &'g Guard,
-        mut let_go: impl FnMut(&'g Entry<K>),
+        mut let_go: impl FnMut(Ref<'g, K>),
     ) where
         K: 'g,
     {
@@ -139,7 +138,7 @@ impl<K> Index<K> {
                 };
                 let next = entry.next().load(Ordering::Acquire);
                 if !is_marked(next) {
-                    pred = entry.next();
+                    pred = entry.get().next();
                     current = next;
                     continue;
                 }
@@ -149,7 +148,7 @@ impl<K> Index<K> {
                 {
                     continue 'restart;
                 }
-                Walk::from(current, guard).take_while(|e| !ptr::eq(*e, end)).for_each(&mut let_go);
+                Walk::from(current, guard).take_while(|e| e.as_ptr() != end).for_each(&mut let_go);
                 current = end;
             }
         }
@@ -170,11 +169,11 @@ fn end_of_run<K>(next: *mut Entry<K>, guard: &Guard) -> *mut Entry<K> {
 }
 
 #[inline]
-fn deref<K>(link: *mut Entry<K>, _guard: &Guard) -> Option<&Entry<K>> {
+fn deref<K>(link: *mut Entry<K>, _guard: &Guard) -> Option<Ref<'_, K>> {
     // SAFETY: links lead to published entries, and an entry is freed only after a grace period from
     // when the last structure let go of it: not while this guard, which was there when the link was
     // read, lives.
-    unsafe { link.as_ref() }
+    unsafe { Ref::new(link) }
 }
 
 /// Down a chain, over marked entries too.
@@ -191,10 +190,10 @@ impl<'g, K> Walk<'g, K> {
 }
 
 impl<'g, K: 'g> Iterator for Walk<'g, K> {
-    type Item = &'g Entry<K>;
+    type Item = Ref<'g, K>;
 
     #[inline]
-    fn next(&mut self) -> Option<&'g Entry<K>> {
+    fn next(&mut self) -> Option<Ref<'g, K>> {
         let entry = deref(self.current, self.guard)?;
         self.current = unmarked(entry.next().load(Ordering::Acquire));
         Some(entry)

@@ -36,7 +36,7 @@
 
 use std::ptr;
 
-use crate::entry::{Entry, Record, Units};
+use crate::entry::{Entry, Record, Ref, Units};
 use crate::index;
 use crate::reclaim::Guard;
 use crate::sync::{AtomicPtr, Ordering, fence};
@@ -52,7 +52,7 @@ struct Group<K> {
 /// A group's head, taken apart. Entries are aligned, so bit 0 tells a version from a pointer.
 enum Head<'g, K> {
     Settled,
-    Entry(&'g Entry<K>),
+    Entry(Ref<'g, K>),
 }
 
 pub(crate) struct Ledger<K> {
@@ -75,12 +75,10 @@ fn version<K>(head: *mut Entry<K>) -> usize {
 }
 
 fn take_apart<K>(head: *mut Entry<K>, _guard: &Guard) -> Head<'_, K> {
-    if head.addr() & 1 == 1 {
-        return Head::Settled;
-    }
     // SAFETY: the ledger's hold keeps the head from being retired before it is replaced, and the
     // guard, older than the load of `head`, keeps it from being freed after that.
-    Head::Entry(unsafe { &*head })
+    let entry = || unsafe { Ref::new(head) };
+    if head.addr() & 1 == 1 { Head::Settled } else { entry().map_or(Head::Settled, Head::Entry) }
 }
 
 impl<K> Ledger<K> {
@@ -99,10 +97,10 @@ impl<K> Ledger<K> {
     pub(crate) fn credit<'g>(
         &self,
         bucket: usize,
-        entry: &'g Entry<K>,
+        entry: Ref<'g, K>,
         units: Units,
         guard: &'g Guard,
-        mut let_go: impl FnMut(&'g Entry<K>),
+        mut let_go: impl FnMut(Ref<'g, K>),
     ) -> bool {
         let group = &self.groups[bucket / GROUP];
         let before = group.push(entry, units, guard);
@@ -113,7 +111,7 @@ impl<K> Ledger<K> {
                 false
             }
         };
-        index::mark(entry);
+        index::mark(&entry);
         free
     }
 
@@ -140,8 +138,8 @@ impl<K> Group<K> {
     }
 
     /// Makes `entry` the head; returns the head that it replaced.
-    fn push(&self, entry: &Entry<K>, units: Units, guard: &Guard) -> *mut Entry<K> {
-        let new = ptr::from_ref(entry).cast_mut();
+    fn push(&self, entry: Ref<'_, K>, units: Units, guard: &Guard) -> *mut Entry<K> {
+        let new = entry.as_ptr();
         let mut head = self.head.load(Ordering::Acquire);
         loop {
             let mut totals = self.totals(head, guard);
@@ -151,7 +149,7 @@ impl<K> Group<K> {
             // Relaxed: published by the exchange.
             entry.record().store(totals, Ordering::Relaxed);
             if let Head::Entry(replaced) = take_apart(head, guard) {
-                index::mark(replaced);
+                index::mark(&replaced);
             }
             match self.head.compare_exchange(head, new, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(before) => return before,
@@ -164,24 +162,24 @@ impl<K> Group<K> {
     /// `Settled`. `true` if the head was still `mine`.
     fn settle<'g>(
         &self,
-        mine: &'g Entry<K>,
+        mine: Ref<'g, K>,
         version: usize,
         guard: &'g Guard,
-        let_go: &mut impl FnMut(&'g Entry<K>),
+        let_go: &mut impl FnMut(Ref<'g, K>),
     ) -> bool {
         let mut head = mine;
         loop {
             // Release: see the module's documentation.
             self.settled.store(head.record().load(), Ordering::Release);
-            index::mark(head);
-            let expected = ptr::from_ref(head).cast_mut();
+            index::mark(&head);
+            let expected = head.as_ptr();
             match self.head.compare_exchange(
                 expected,
                 settled(version),
                 Ordering::AcqRel,
                 Ordering::Acquire,
             ) {
-                Ok(_) if ptr::eq(head, mine) => return true,
+                Ok(_) if head == mine => return true,
                 Ok(_) => {
                     let_go(head);
                     return false;
@@ -197,12 +195,12 @@ impl<K> Group<K> {
 
 impl<'g, K> Reading<'g, K> {
     /// Whether an ended entry of the group's chains is in these totals already.
-    pub(crate) fn has(&self, entry: &Entry<K>) -> bool {
+    pub(crate) fn has(&self, entry: Ref<'_, K>) -> bool {
         let is_head = match take_apart(self.head, self.guard) {
             Head::Settled => false,
-            Head::Entry(head) => ptr::eq(head, entry),
+            Head::Entry(head) => head == entry,
         };
-        is_head || index::has_mark(entry)
+        is_head || index::has_mark(&entry)
     }
 }
 

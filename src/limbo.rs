@@ -26,9 +26,9 @@
 //! - `dry` is Relaxed: a hint, both outcomes of any race are sound.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr;
+use std::ptr::{self, NonNull};
 
-use crate::entry::{CORE, Entry, HANDLE, UNCOUNTED};
+use crate::entry::{CORE, Entry, HANDLE, Ref, UNCOUNTED};
 use crate::hash::KeyHash;
 use crate::reclaim::{Guard, pin};
 use crate::spare::{Blank, Spares};
@@ -117,9 +117,9 @@ impl<K> Limbo<K> {
         self.exist.load(Ordering::Acquire).saturating_sub(spares)
     }
 
-    /// From the shard's spares or the budget.
+    /// A slot for one more entry, from the shard's spares or the budget, if there is one now.
     #[inline]
-    fn try_slot_of(&self, hash: KeyHash) -> Option<Slot<'_, K>> {
+    pub(crate) fn slot(&self, hash: KeyHash) -> Option<Slot<'_, K>> {
         match self.stack(hash).spares.pop() {
             Some(blank) => Some(Slot { limbo: self, spare: Some(blank) }),
             None => self.try_slot(),
@@ -193,14 +193,9 @@ impl<K> Limbo<K> {
 }
 
 impl<K: Send + Sync + 'static> Limbo<K> {
-    /// A slot for one more entry. Where there is none it flushes and yields at most four times.
-    #[inline]
-    pub(crate) fn slot(self: &Arc<Self>, hash: KeyHash) -> Option<Slot<'_, K>> {
-        self.try_slot_of(hash).or_else(|| self.slot_slowly())
-    }
-
+    /// A slot for one more entry; where there is none it flushes and yields at most four times.
     #[cold]
-    fn slot_slowly(self: &Arc<Self>) -> Option<Slot<'_, K>> {
+    pub(crate) fn slot_slowly(self: &Arc<Self>) -> Option<Slot<'_, K>> {
         let dry = self.dry.fetch_add(1, Ordering::Relaxed);
         if dry >= PATIENCE && !dry.is_multiple_of(RETRY) {
             return None;
@@ -230,7 +225,7 @@ impl<K: Send + Sync + 'static> Limbo<K> {
     ///
     /// The caller has these holds. The entry can no longer be reached through these structures, and the
     /// caller's guard is older than that.
-    pub(crate) unsafe fn let_go(self: &Arc<Self>, entry: &Entry<K>, bits: u64, guard: &Guard) {
+    pub(crate) unsafe fn let_go(self: &Arc<Self>, entry: Ref<'_, K>, bits: u64, guard: &Guard) {
         if bits == 0 {
             return;
         }
@@ -250,11 +245,11 @@ impl<K: Send + Sync + 'static> Limbo<K> {
     /// # Safety
     ///
     /// The caller has a handle's hold, and does not use the entry after this.
-    pub(crate) unsafe fn let_go_handle(self: &Arc<Self>, entry: *const Entry<K>) {
-        // SAFETY: the hold keeps the entry alive up to here.
-        let held = unsafe { &*entry };
+    pub(crate) unsafe fn let_go_handle(self: &Arc<Self>, entry: NonNull<Entry<K>>) {
         // Before the hold goes, so that the entry is not freed between that and its retirement.
         let guard = pin();
+        // SAFETY: the hold keeps the entry alive up to here, and from then on the guard does.
+        let Some(held) = (unsafe { Ref::new(entry.as_ptr()) }) else { return };
         let before = held.holds().fetch_sub(HANDLE, Ordering::AcqRel);
         if before == HANDLE {
             // The store let go of it earlier and gave the slot back then.
@@ -264,14 +259,14 @@ impl<K: Send + Sync + 'static> Limbo<K> {
     }
 
     /// Nobody holds the entry: it waits for its grace period.
-    fn retire(self: &Arc<Self>, entry: &Entry<K>, guard: &Guard) {
+    fn retire(self: &Arc<Self>, entry: Ref<'_, K>, guard: &Guard) {
         let shard = entry.hash().top(self.shard_bits);
         let top = &self.stacks[shard].head;
         let mut head = top.load(Ordering::Relaxed);
         let count = loop {
             let count = (count_of(head) + 1).min(COUNT);
             entry.link().store(without_count(head), Ordering::Relaxed);
-            let new = ptr::from_ref(entry).cast_mut().map_addr(|addr| addr | count);
+            let new = entry.as_ptr().map_addr(|addr| addr | count);
             match top.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => break count,
                 Err(now) => head = now,

@@ -66,6 +66,14 @@ pub(crate) fn uses_since(snap: u16, uses: u16) -> u16 {
     uses.wrapping_sub(snap) % USES_RANGE
 }
 
+/// `uses` since an entry came, with the help of the `units` that were added: where each use added one unit, both agree
+/// modulo [`USES_RANGE`], and the units say how often the field has wrapped. Otherwise a heavy key could leave probation
+/// by the wrong door.
+pub(crate) fn unwrapped(uses: u16, units: u64) -> u16 {
+    let agree = units % u64::from(USES_RANGE) == u64::from(uses);
+    if agree { units.min(u16::MAX.into()) as u16 } else { uses }
+}
+
 /// `uses` since it came.
 pub(crate) fn judge_probation(uses: u16) -> Verdict {
     if uses < PROMOTION {

@@ -2,10 +2,11 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::NonNull;
 
 use crate::cell::Cause;
 use crate::engine::Engine;
-use crate::entry::{Entry, REPORT};
+use crate::entry::{Entry, REPORT, Ref};
 use crate::reclaim::pin;
 
 /// The end of one life of a key: what a listener is told, once for each.
@@ -25,7 +26,7 @@ pub(crate) type Listener<K> = Box<dyn Fn(&Removal<'_, K>) + Send + Sync>;
 
 /// A removal that was not yet delivered; has its entry's `REPORT` hold.
 struct Pending<K> {
-    entry: *const Entry<K>,
+    entry: NonNull<Entry<K>>,
     count: u64,
     cause: Cause,
 }
@@ -45,8 +46,8 @@ impl<'s, K: Send + Sync + 'static> Removals<'s, K> {
     /// # Safety
     ///
     /// The caller gives up the entry's `REPORT` hold.
-    pub(crate) unsafe fn push(&mut self, entry: &Entry<K>, count: u64, cause: Cause) {
-        self.pending.push(Pending { entry, count, cause });
+    pub(crate) unsafe fn push(&mut self, entry: Ref<'_, K>, count: u64, cause: Cause) {
+        self.pending.push(Pending { entry: entry.as_non_null(), count, cause });
     }
 
     /// Calls the listener for each. If it panics, the rest is still delivered, and the first panic goes on.
@@ -64,12 +65,15 @@ impl<'s, K: Send + Sync + 'static> Removals<'s, K> {
         let mut first_panic = None;
         for Pending { entry, count, cause } in std::mem::take(&mut self.pending) {
             // SAFETY: the report's hold keeps the entry alive.
-            let held = unsafe { &*entry };
+            let Some(held) = (unsafe { Ref::new(entry.as_ptr()) }) else { continue };
             if let Some(listener) = self.engine.listener() {
                 let removal = Removal { key: held.key(), count, cause };
                 let result = catch_unwind(AssertUnwindSafe(|| listener(&removal)));
-                if let Err(panic) = result {
-                    first_panic.get_or_insert(panic);
+                match result {
+                    Err(panic) if first_panic.is_none() => first_panic = Some(panic),
+                    // The payload's own `Drop` could panic.
+                    Err(panic) => std::mem::forget(panic),
+                    Ok(()) => {}
                 }
             }
             let guard = pin();

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use equivalent::Equivalent;
 
 use crate::engine::Engine;
-use crate::entry::{Entry, Units};
+use crate::entry::{Entry, Ref, Units};
 use crate::limbo::Limbo;
 use crate::reclaim::pin;
 use crate::removal::Removals;
@@ -92,14 +92,14 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
     }
 
     /// All of them or, if one has been let go of by all others meanwhile, none.
-    fn keep(&mut self, found: &[(&Entry<K>, u64)]) -> bool {
+    fn keep(&mut self, found: &[(Ref<'_, K>, u64)]) -> bool {
         let before = self.entries.len();
         for &(entry, count) in found {
             if !entry.hold() {
                 self.let_go_from(before);
                 return false;
             }
-            self.entries.push((NonNull::from(entry), count));
+            self.entries.push((entry.as_non_null(), count));
         }
         true
     }
@@ -109,7 +109,7 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
         let _guard = pin();
         for (entry, _) in self.entries.drain(first..) {
             // SAFETY: the hold was ours, and the pointer is gone with it.
-            unsafe { self.limbo.let_go_handle(entry.as_ptr()) };
+            unsafe { self.limbo.let_go_handle(entry) };
         }
     }
 
@@ -118,7 +118,8 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
         Iter(self.entries.iter())
     }
 
-    /// How many counters it shows.
+    /// How many counters it shows. The store is read bit by bit, so while others admit and evict this may be more
+    /// than its capacity.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -1,22 +1,20 @@
 //! The hand: makes room for one newcomer by visiting entries from the old ends of the lists.
 //!
-//! At most [`MAX_VISITS`] live entries are visited and at most [`MAX_DEAD`] dead ones cleared away. When
+//! At most [`MAX_VISITS`] live entries are visited and at most [`MAX_DEAD`] dead ones taken out. When
 //! the visits are used up, the visited entry with the lowest credit goes. An entry is sealed by
 //! compare-exchange from the count that it was judged by: if it was used meanwhile it stays, rightly.
 
-use std::marker::PhantomData;
-
 use crate::cell::{Cause, Seen};
 use crate::clock_list::Lists;
-use crate::entry::{Entry, Place, Sealed};
-use crate::policy::{List, Verdict, judge_main, judge_probation, uses_since};
+use crate::entry::{Entry, Place, Ref, Sealed};
+use crate::policy::{List, Verdict, judge_main, judge_probation, unwrapped, uses_since};
 use crate::reclaim::Guard;
 use crate::sync::Ordering;
 use crate::tick::{Now, Timer};
 
 /// Live entries that one sweep visits.
 pub(crate) const MAX_VISITS: usize = 16;
-/// Dead entries that one sweep clears away.
+/// Dead entries that one sweep takes out.
 pub(crate) const MAX_DEAD: usize = 16;
 
 /// The time, where there is a TTL.
@@ -103,14 +101,14 @@ impl<K> Lists<K> {
         _guard: &'g Guard,
     ) -> Visit<'g, K> {
         // SAFETY: its hold keeps the entry alive, and from then on the guard does.
-        let entry: &'g Entry<K> = unsafe { &*raw };
+        let Some(entry) = (unsafe { Ref::<'g, K>::new(raw) }) else { return Visit::Dead };
         loop {
             let seen = entry.cell().look();
             if seen.is_ended() {
-                self.leave(raw);
+                // Its sealer lets go of it.
                 return Visit::Dead;
             }
-            match judge(entry, list, seen) {
+            match judge(&entry, list, seen) {
                 Verdict::Out => {
                     // An entry that was used since it was judged is judged again. Lock-free, and
                     // short: two uses take it out of here.
@@ -121,7 +119,7 @@ impl<K> Lists<K> {
                         return Visit::Victim(sealed);
                     }
                 }
-                Verdict::Stays { .. } if is_idle(entry, time) => {
+                Verdict::Stays { .. } if is_idle(&entry, time) => {
                     if let Some(sealed) = seal(entry, seen, time) {
                         return Visit::Victim(sealed);
                     }
@@ -151,22 +149,14 @@ impl<K> Lists<K> {
         let mut tried = [false; MAX_VISITS];
         while let Some(i) = passed.lowest(&tried) {
             tried[i] = true;
-            let raw = passed.entries[i].0;
             // SAFETY: its hold keeps the entry alive, and from then on the guard does.
-            let entry: &'g Entry<K> = unsafe { &*raw };
-            let sealed = seal(entry, entry.cell().look(), time);
-            if sealed.is_some() || entry.cell().look().is_ended() {
-                passed.entries[i].0 = std::ptr::null_mut();
-            }
-            match sealed {
-                Some(sealed) => {
-                    if sealed.cause == Cause::Capacity {
-                        self.policy.remember(entry.hash(), List::Main);
-                    }
-                    return Some(sealed);
+            let entry = unsafe { Ref::<'g, K>::new(passed.entries[i].0) }?;
+            if let Some(sealed) = seal(entry, entry.cell().look(), time) {
+                if sealed.cause == Cause::Capacity {
+                    self.policy.remember(entry.hash(), List::Main);
                 }
-                None if passed.entries[i].0.is_null() => self.leave(raw),
-                None => {}
+                passed.entries[i].0 = std::ptr::null_mut();
+                return Some(sealed);
             }
         }
         None
@@ -175,17 +165,20 @@ impl<K> Lists<K> {
 
 fn judge<K>(entry: &Entry<K>, list: List, seen: Seen) -> Verdict {
     // SAFETY: the caller of `make_room` owns the lists.
-    let (snap, credit) = unsafe { entry.seat(|seat| (seat.snap, seat.credit)) };
+    let (snap, credit, first) = unsafe { entry.seat(|seat| (seat.snap, seat.credit, seat.first)) };
     let uses = uses_since(snap, seen.uses());
     match list {
-        List::Probation => judge_probation(uses),
+        List::Probation => {
+            let units = seen.units().saturating_sub(first.into());
+            judge_probation(unwrapped(uses, units))
+        }
         List::Main => judge_main(credit, uses),
     }
 }
 
 /// Ends the life of an entry that is out of the lists.
-fn seal<'g, K>(entry: &'g Entry<K>, seen: Seen, time: Time<'_>) -> Option<Sealed<'g, K>> {
-    let cause = if is_idle(entry, time) { Cause::Idle } else { Cause::Capacity };
+fn seal<'g, K>(entry: Ref<'g, K>, seen: Seen, time: Time<'_>) -> Option<Sealed<'g, K>> {
+    let cause = if is_idle(&entry, time) { Cause::Idle } else { Cause::Capacity };
     let units = entry.cell().seal_if(seen, cause).ok()?;
-    Some(Sealed { entry, units, cause, off_roster: true, _guard: PhantomData })
+    Some(Sealed { entry, units, cause, off_roster: true })
 }

@@ -22,6 +22,7 @@ use counterclock::{
 
 #[test]
 fn traits() {
+    let _turn = serially();
     fn shared<T: Send + Sync + UnwindSafe + RefUnwindSafe + 'static>() {}
     fn send<T: Send + 'static>() {}
     fn clone<T: Clone + Debug>() {}
@@ -69,6 +70,7 @@ fn traits() {
 /// Each name with the type of all that it takes and returns.
 #[test]
 fn names() -> Result<(), Box<dyn Error>> {
+    let _turn = serially();
     let (clock, mock): (quanta::Clock, Arc<quanta::Mock>) = quanta::Clock::mock();
     let builder: Builder<String> = CounterStore::<String>::builder();
     let builder: Builder<String, std::hash::RandomState> = builder
@@ -138,6 +140,7 @@ fn names() -> Result<(), Box<dyn Error>> {
 
 #[test]
 fn the_default_is_the_originals() {
+    let _turn = serially();
     let store = CounterStore::<u64>::default();
     assert_eq!((store.capacity(), store.len()), (2048, 0));
     // 30 minutes are 2^40.7 ns, so a tick is 2^34.
@@ -168,6 +171,7 @@ where
 
 #[test]
 fn borrowed_forms() {
+    let _turn = serially();
     form("a", "a".to_owned());
     form::<Box<str>, str>("a", "a".into());
     form::<Arc<str>, str>("a", "a".into());
@@ -230,6 +234,7 @@ impl ToKey<Endpoint> for EndpointRef<'_> {
 
 #[test]
 fn forms_of_the_users_own() {
+    let _turn = serially();
     let store = CounterStore::<Endpoint>::new(2);
     let endpoint = |host, port| EndpointRef { host, port };
     assert_eq!(store.increment(&endpoint("a", 1)), 1);
@@ -337,6 +342,7 @@ fn a_listener_runs_outside_pins() {
 
 #[test]
 fn a_weak_store_keeps_nothing_alive() {
+    let _turn = serially();
     let store = CounterStore::<u64>::new(3);
     let clone = store.clone();
     assert_eq!((store.increment(&1), clone.increment(&1)), (1, 2));
@@ -350,6 +356,7 @@ fn a_weak_store_keeps_nothing_alive() {
 
 #[test]
 fn what_is_shown_for_debugging() {
+    let _turn = serially();
     let store = CounterStore::<u64>::new(3);
     store.add(&7, 40);
     let shown = format!("{store:?}");

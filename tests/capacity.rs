@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
-use common::{Config, Key, Rng, Spread, matrix};
+use common::{Config, Key, Rng, SetOnDrop, Spread, matrix};
 use counterclock::{AtCapacity, Cause, CounterStore, Rejected};
 
 /// Fills the store, then goes one key further.
@@ -126,13 +126,15 @@ fn what_is_removed_makes_room_for_as_many() {
 /// Two threads churn while another looks, as often as it can.
 fn poll(config: Config) {
     let bed = &config.bed::<u64>();
-    let (stop, polls) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, looked) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
+        let _stop = SetOnDrop(&stop);
         scope.spawn(|| {
+            let _seen = SetOnDrop(&looked);
             while !stop.load(Relaxed) {
                 let len = bed.store.len();
                 assert!(len <= config.capacity, "{len} {config:?}");
-                polls.fetch_add(1, Relaxed);
+                looked.store(true, Relaxed);
             }
         });
         let churn = |seed| {
@@ -153,10 +155,9 @@ fn poll(config: Config) {
         churn(2);
         churner.join().expect("the churner");
         // On one core the poller may not have run yet.
-        while polls.load(Relaxed) == 0 {
+        while !looked.load(Relaxed) {
             thread::yield_now();
         }
-        stop.store(true, Relaxed);
     });
     assert_eq!(bed.store.snapshot().len(), bed.store.len(), "{config:?}");
 }
@@ -175,16 +176,19 @@ fn a_full_store_never_shows_one_more() {
             let (builder, _) = config.builder::<u64>();
             let store = &builder.build().expect("a store");
             let (stop, polls) = (&AtomicBool::new(false), &AtomicU64::new(0));
+            let failed = &AtomicBool::new(false);
             thread::scope(|scope| {
+                let _failed = SetOnDrop(failed);
                 scope.spawn(move || {
+                    let _stop = SetOnDrop(stop);
                     for key in 0.. {
                         _ = store.try_increment(&key);
                         // Long enough to be looked at, on a busy machine too.
-                        if key >= 50_000 && polls.load(Relaxed) > 300_000 {
+                        let enough = key >= 50_000 && polls.load(Relaxed) > 300_000;
+                        if enough || failed.load(Relaxed) {
                             break;
                         }
                     }
-                    stop.store(true, Relaxed);
                 });
                 while !stop.load(Relaxed) {
                     let len = store.len();

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;
 
-use common::{Bed, Config, Key, Rng, TTL, live, matrix, serially};
+use common::{Bed, Config, Key, Rng, SetOnDrop, TTL, live, matrix, serially};
 use counterclock::{CounterStore, Totals};
 
 /// Units of calls that were begun, and of those that have returned.
@@ -80,12 +80,13 @@ fn bracketed(config: Config) {
     let bed = &config.bed::<u64>();
     let (books, stop) = (&Books::default(), &AtomicBool::new(false));
     let taken = thread::scope(|scope| {
+        let stopping = SetOnDrop(stop);
         let watcher = scope.spawn(move || watch(bed, books, stop));
         let churners = [1, 2].map(|seed| scope.spawn(move || churn(bed, books, seed)));
         for churner in churners {
             churner.join().expect("a churner");
         }
-        stop.store(true, SeqCst);
+        drop(stopping);
         watcher.join().expect("a watcher")
     });
     TAKEN.fetch_add(taken, Relaxed);
@@ -105,6 +106,7 @@ static TAKEN: AtomicU64 = AtomicU64::new(0);
 
 #[test]
 fn between_what_was_done_before_and_begun_after() {
+    let _turn = serially();
     let configs = matrix(64);
     let runs = configs.len() as u64;
     configs.into_iter().for_each(bracketed);
@@ -114,17 +116,18 @@ fn between_what_was_done_before_and_begun_after() {
 /// Per key: what a snapshot shows is between what had been returned before and what was returned after.
 #[test]
 fn each_key_is_between_its_own_books() {
+    let _turn = serially();
     for shards in [1, 16] {
         let bed = &Config::plain(64, shards).bed::<u64>();
         let counts = &[const { AtomicU64::new(0) }; 16];
         let stop = &AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(move || {
+                let _stop = SetOnDrop(stop);
                 for i in 0..20_000 {
                     let key = i % 16;
                     counts[key].store(bed.store.increment(&(key as u64)), SeqCst);
                 }
-                stop.store(true, SeqCst);
             });
             while !stop.load(SeqCst) {
                 let read = || counts.each_ref().map(|count| count.load(SeqCst));
@@ -144,6 +147,7 @@ fn each_key_is_between_its_own_books() {
 
 #[test]
 fn what_it_shows_is_what_there_is() {
+    let _turn = serially();
     for config in matrix(64) {
         shows::<u64>(config);
         shows::<String>(config);
@@ -192,6 +196,7 @@ fn shows<K: Key>(config: Config) {
 
 #[test]
 fn a_snapshot_and_a_handle_outlive_the_store() {
+    let _turn = serially();
     for config in matrix(64) {
         let bed = config.bed::<String>();
         let key = String::nth(0);
@@ -220,6 +225,7 @@ fn a_snapshot_and_a_handle_outlive_the_store() {
 
 #[test]
 fn of_an_empty_store() {
+    let _turn = serially();
     let store = CounterStore::<u64>::new(9);
     let snapshot = store.snapshot();
     assert!(snapshot.is_empty() && snapshot.top(3).is_empty());
@@ -241,6 +247,7 @@ fn a_large_store_admits_while_it_is_read() {
     }
     let stop = &AtomicBool::new(false);
     let sum = thread::scope(|scope| {
+        let stopping = SetOnDrop(stop);
         let churner = scope.spawn(move || {
             let mut key = capacity as u64;
             while !stop.load(SeqCst) {
@@ -254,7 +261,7 @@ fn a_large_store_admits_while_it_is_read() {
             assert!(snapshot.len() > capacity / 2);
             assert!(live_sum(&snapshot) > 0);
         }
-        stop.store(true, SeqCst);
+        drop(stopping);
         churner.join().expect("the churner")
     });
     assert!(sum > capacity as u64, "it never came to run");

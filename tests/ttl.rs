@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqC
 use std::thread;
 use std::time::Duration;
 
-use common::{Bed, Config, End, Rng, Spread, TTL, matrix, tick};
+use common::{Bed, Config, End, Rng, SetOnDrop, Spread, TTL, matrix, tick};
 use counterclock::quanta::Clock;
 use counterclock::{AtCapacity, Cause, CounterStore, Rejected};
 
@@ -397,6 +397,7 @@ fn never_late_while_time_passes_under_the_increments() {
         let late = u64::try_from((TTL + tick(TTL)).as_nanos()).expect("nanoseconds");
         thread::scope(|scope| {
             scope.spawn(move || {
+                let _stop = SetOnDrop(stop);
                 let mut rng = Rng::new(3);
                 for _ in 0..100 {
                     let before = used.swap(u64::MAX, SeqCst);
@@ -409,7 +410,6 @@ fn never_late_while_time_passes_under_the_increments() {
                     }
                     thread::yield_now();
                 }
-                stop.store(true, Relaxed);
             });
             let looks: [fn(&Bed<u64>) -> bool; 3] = [
                 |bed| bed.store.get(&0).is_some(),

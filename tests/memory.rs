@@ -1,0 +1,338 @@
+//! Bounded memory, counted by an allocator and by keys that know how many of them are alive.
+//!
+//! The counts are smaller in debug builds. The tests run one at a time, since they share the allocator and the
+//! process's collector.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hash::Hash;
+use std::panic;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use counterclock::{CounterStore, Equivalent, Rejected, ToKey};
+
+struct Counting;
+
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: all is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.fetch_add(layout.size(), Relaxed);
+        // SAFETY: by this function's own contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: by this function's own contract.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Keys alive, wherever they are.
+static ALIVE: AtomicUsize = AtomicUsize::new(0);
+/// Whether every hundredth key panics when it is dropped.
+static BOMBS: AtomicBool = AtomicBool::new(false);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key(u64);
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        ALIVE.fetch_sub(1, Relaxed);
+        if BOMBS.load(Relaxed) && self.0.is_multiple_of(100) {
+            panic!("a key that panics when it is dropped");
+        }
+    }
+}
+
+/// The form that calls are made with: only the store makes keys.
+#[derive(Hash)]
+struct Number(u64);
+
+impl Equivalent<Key> for Number {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.0 == key.0
+    }
+}
+
+impl ToKey<Key> for Number {
+    fn to_key(&self) -> Key {
+        ALIVE.fetch_add(1, Relaxed);
+        Key(self.0)
+    }
+}
+
+type Store = CounterStore<Key>;
+
+const CAPACITY: usize = 2048;
+const DEFAULT_SLACK: usize = 65_536;
+/// What one thread by itself may have waiting: batches, and a few grace periods of them.
+const GRACE: usize = 2048;
+/// By how much a plateau may still move.
+const JITTER: usize = 64 << 10;
+
+fn scaled(release: u64, debug: u64) -> u64 {
+    if cfg!(debug_assertions) { debug } else { release }
+}
+
+/// One test at a time, from nothing alive.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    assert_eq!(ALIVE.load(Relaxed), 0, "an earlier store left keys");
+    turn
+}
+
+/// The largest of what was seen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Peak {
+    keys: usize,
+    bytes: usize,
+}
+
+impl Peak {
+    fn sample(&mut self) {
+        self.keys = self.keys.max(ALIVE.load(Relaxed));
+        self.bytes = self.bytes.max(BYTES.load(Relaxed));
+    }
+}
+
+/// Runs `operation` on 0, 1, 2, ... and checks that memory has found its level in the first tenth.
+fn stays_flat(name: &str, n: u64, most_keys: usize, mut operation: impl FnMut(u64)) {
+    let (mut early, mut late) = (Peak::default(), Peak::default());
+    for i in 0..n {
+        operation(i);
+        if i < n / 10 { &mut early } else { &mut late }.sample();
+    }
+    println!("{name}: {n} operations, peaks: {early:?}, then {late:?}");
+    assert!(late.keys <= most_keys, "{} keys alive", late.keys);
+    assert!(late.bytes <= early.bytes + JITTER, "{early:?}, then {late:?}");
+}
+
+/// Other traffic and prunes, until everything that has ended is freed.
+fn all_is_freed(store: &Store) {
+    for _ in 0..100 {
+        store.prune();
+        if store.waiting() == 0 {
+            break;
+        }
+        thread::yield_now();
+    }
+    assert_eq!(store.waiting(), 0);
+    assert_eq!(ALIVE.load(Relaxed), store.len());
+}
+
+/// Dropping a store drops all its keys.
+fn ends(store: Store) {
+    drop(store);
+    assert_eq!(ALIVE.load(Relaxed), 0, "keys outlived their store");
+}
+
+#[test]
+fn new_keys_for_ever() {
+    let _turn = turn();
+    let store = Store::new(CAPACITY);
+    let n = scaled(5_000_000, 300_000);
+    stays_flat("new keys", n, CAPACITY + GRACE, |i| {
+        store.increment(&Number(i));
+    });
+    let stats = store.stats();
+    assert_eq!((stats.admitted, stats.rejections, store.len()), (n, 0, CAPACITY));
+    all_is_freed(&store);
+    ends(store);
+}
+
+/// The store never fills, so no eviction ever clears anything away.
+#[test]
+fn increments_and_removes_for_ever() {
+    let _turn = turn();
+    let store = Store::new(1 << 16);
+    let n = scaled(2_000_000, 200_000);
+    stays_flat("pairs", n, GRACE, |i| {
+        assert_eq!(store.increment(&Number(i)), 1);
+        assert_eq!(store.remove(&Number(i)), Some(1));
+    });
+    assert_eq!((store.len(), store.stats().rejections), (0, 0));
+    all_is_freed(&store);
+    ends(store);
+}
+
+/// Churns with new keys of its own; how many calls were rejected, all for want of memory.
+fn churn(store: &Store, thread: u64, n: u64, most_keys: usize) -> u64 {
+    let mut rejected = 0;
+    for i in 0..n {
+        match store.try_increment(&Number(thread << 32 | i)) {
+            Ok(count) => assert_eq!(count, 1),
+            Err(Rejected::Memory) => rejected += 1,
+            Err(why) => panic!("{why}"),
+        }
+        let alive = ALIVE.load(Relaxed);
+        assert!(alive <= most_keys, "{alive} keys alive");
+    }
+    rejected
+}
+
+fn a_pin_for_good(n: u64) {
+    let _turn = turn();
+    const SLACK: usize = 4096;
+    let store = Store::builder().capacity(CAPACITY).slack(SLACK).build().unwrap();
+    let (pinned, unpin) = (Barrier::new(3), Barrier::new(2));
+    // Each thread may have made a key that gets no slot.
+    let most_keys = CAPACITY + SLACK + 2;
+    let rejected: u64 = thread::scope(|scope| {
+        scope.spawn(|| {
+            let pin = store.pin();
+            pinned.wait();
+            unpin.wait();
+            drop(pin);
+        });
+        let churners = [1, 2].map(|thread| {
+            let (store, pinned) = (&store, &pinned);
+            scope.spawn(move || {
+                pinned.wait();
+                churn(store, thread, n, most_keys)
+            })
+        });
+        let rejected = churners.map(|churner| churner.join().unwrap()).iter().sum();
+        unpin.wait();
+        rejected
+    });
+    let stats = store.stats();
+    println!("a pin for good: {n} keys each, {rejected} rejected, {} admitted", stats.admitted);
+    // Nothing can be freed, so just so many lives can begin.
+    assert_eq!(stats.admitted, (CAPACITY + SLACK) as u64);
+    assert_eq!((rejected, stats.rejections), (2 * n - stats.admitted, rejected));
+
+    all_is_freed(&store);
+    assert_eq!(churn(&store, 3, 10_000, most_keys), 0, "admission resumes");
+    ends(store);
+}
+
+#[test]
+fn a_pin_that_is_held_for_good() {
+    a_pin_for_good(scaled(1_000_000, 150_000));
+}
+
+#[test]
+#[ignore = "long: ten million keys"]
+fn a_pin_that_is_held_for_ten_million_keys() {
+    a_pin_for_good(5_000_000);
+}
+
+/// What idle threads have ended is freed by the others.
+#[test]
+fn idle_threads_keep_nothing() {
+    let _turn = turn();
+    const THREADS: u64 = 64;
+    let store = Store::new(CAPACITY);
+    let (idle, wake) = (Barrier::new(THREADS as usize + 1), Barrier::new(THREADS as usize + 1));
+    thread::scope(|scope| {
+        for thread in 1..=THREADS {
+            let (store, idle, wake) = (&store, &idle, &wake);
+            scope.spawn(move || {
+                for i in 0..100 {
+                    store.increment(&Number(thread << 32 | i));
+                    // Of odd numbers of lives, so that no batch comes out even.
+                    if i % 3 == 0 {
+                        store.remove(&Number(thread << 32 | i));
+                    }
+                }
+                idle.wait();
+                wake.wait();
+            });
+        }
+        idle.wait();
+        for i in 0..100 {
+            store.increment(&Number(i));
+        }
+        all_is_freed(&store);
+        wake.wait();
+    });
+    assert_eq!(store.stats().rejections, 0);
+    ends(store);
+}
+
+/// More busy threads than cores: each is stopped inside an operation now and then.
+#[test]
+fn four_busy_threads_are_hardly_ever_rejected() {
+    let _turn = turn();
+    let store = Store::new(CAPACITY);
+    let n = scaled(1_000_000, 100_000);
+    let rejected: u64 = thread::scope(|scope| {
+        let churners = [1, 2, 3, 4].map(|thread| {
+            let store = &store;
+            scope.spawn(move || churn(store, thread, n, CAPACITY + DEFAULT_SLACK + 4))
+        });
+        churners.map(|churner| churner.join().unwrap()).iter().sum()
+    });
+    let share = 100.0 * rejected as f64 / (4 * n) as f64;
+    println!("four busy threads: {rejected} of {} rejected: {share:.4} %", 4 * n);
+    assert!(share <= 0.5, "{share} % were rejected");
+    all_is_freed(&store);
+    ends(store);
+}
+
+/// Such a key loses neither its slot nor the rest of its batch.
+#[test]
+fn keys_that_panic_when_they_are_dropped() {
+    let _turn = turn();
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| ()));
+    BOMBS.store(true, Relaxed);
+    let store = Store::builder().capacity(64).slack(256).build().unwrap();
+    for i in 0..100_000 {
+        store.increment(&Number(i));
+    }
+    let (stats, waiting) = (store.stats(), store.waiting());
+    for _ in 0..100 {
+        store.prune();
+    }
+    let (left, alive) = (store.waiting(), ALIVE.load(Relaxed));
+    drop(store);
+    let outlived = ALIVE.load(Relaxed);
+    BOMBS.store(false, Relaxed);
+    panic::set_hook(hook);
+    assert_eq!((stats.admitted, stats.rejections), (100_000, 0), "slots were lost");
+    assert!(waiting <= 256);
+    assert_eq!((left, alive, outlived), (0, 64, 0));
+}
+
+/// With handles and snapshots that outlive everything else.
+#[test]
+fn dropping_the_store_gives_everything_back() {
+    let _turn = turn();
+    // What the process allocates once: this thread's place in the collector.
+    Store::new(1).increment(&Number(0));
+    let before = BYTES.load(Relaxed);
+    let store = Store::new(CAPACITY);
+    for i in 0..50_000 {
+        store.increment(&Number(i));
+    }
+    let snapshot = store.snapshot();
+    let held = snapshot.len();
+    store.clear();
+    for i in 0..50_000 {
+        store.increment(&Number(i));
+    }
+    drop(store);
+    assert_eq!(ALIVE.load(Relaxed), held, "just those that the snapshot shows");
+    assert!(snapshot.iter().all(|(_, count)| count == 1));
+    drop(snapshot);
+    // What a snapshot lets go of is freed by traffic on any store of the process.
+    let other = Store::new(1);
+    for _ in 0..100 {
+        other.prune();
+    }
+    drop(other);
+    assert_eq!(ALIVE.load(Relaxed), 0);
+    let after = BYTES.load(Relaxed);
+    println!("dropping: {before} bytes before, {after} after");
+    assert!(after <= before + JITTER);
+}
