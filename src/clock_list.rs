@@ -17,6 +17,7 @@
 //! - Arrivals and departures are pushed Release and taken Acquire: the seat as it was before publication, and the
 //!   seal, are the owner's to see.
 
+use std::mem::ManuallyDrop;
 use std::ptr;
 
 use crate::entry::{Entry, Place, Ref};
@@ -57,7 +58,7 @@ impl<K> Gone<K> {
     where
         K: 'g,
     {
-        let mut next = self.0;
+        let mut next = ManuallyDrop::new(self).0;
         std::iter::from_fn(move || {
             // SAFETY: the hold keeps the entry alive, and from then on the guard does.
             let entry = unsafe { Ref::new(next) }?;
@@ -65,6 +66,12 @@ impl<K> Gone<K> {
             next = entry.link().load(Ordering::Relaxed);
             Some(entry)
         })
+    }
+}
+
+impl<K> Drop for Gone<K> {
+    fn drop(&mut self) {
+        debug_assert!(self.0.is_null(), "entries were left without being let go of");
     }
 }
 

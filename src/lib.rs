@@ -26,6 +26,8 @@ mod spare;
 mod store;
 mod sweep;
 mod sync;
+#[cfg(all(test, not(crossbeam_loom)))]
+mod taken;
 mod tick;
 #[cfg(all(test, not(crossbeam_loom)))]
 mod twin;

@@ -1,0 +1,178 @@
+//! The store while somebody owns lists: nobody waits, nothing is lost, and the next owner heeds what was left.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock_list::HEED;
+use crate::reclaim::pin;
+use crate::{CounterStore, Rejected, quanta};
+
+/// Runs `f` while all lists are taken.
+fn with_lists_taken<R>(store: &CounterStore<u64>, f: impl FnOnce() -> R) -> R {
+    fn take<R>(store: &CounterStore<u64>, shard: usize, f: impl FnOnce() -> R) -> R {
+        let shards = &store.inner.engine.shards;
+        if shard == shards.len() {
+            return f();
+        }
+        let taken = shards[shard].roster.own(|_| take(store, shard + 1, f));
+        let (result, gone) = taken.expect("nobody else has the lists");
+        store.inner.engine.let_go_of(gone, &pin());
+        result
+    }
+    take(store, 0, f)
+}
+
+fn settled(store: &CounterStore<u64>) {
+    // Other tests of this process pin, too.
+    for _ in 0..100_000 {
+        store.prune();
+        if store.waiting() == 0 {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    assert_eq!(store.waiting(), 0);
+    store.inner.engine.validate();
+}
+
+#[test]
+fn evicts_from_a_sample_of_the_index() {
+    for (capacity, shards) in [(1, 1), (2, 1), (64, 4), (64, 64)] {
+        let store =
+            CounterStore::builder().capacity(capacity).shards(shards).build().expect("valid");
+        with_lists_taken(&store, || {
+            for key in 0..1000_u64 {
+                assert_eq!(store.try_increment(&key), Ok(1));
+                assert!(store.len() <= capacity);
+            }
+        });
+        assert_eq!(store.len(), capacity);
+        assert_eq!(store.stats().evicted, 1000 - capacity as u64);
+        settled(&store);
+    }
+}
+
+#[test]
+fn removals_leave_notes_that_the_next_owners_heed() {
+    let store = CounterStore::<u64>::builder().capacity(4096).shards(1).build().expect("valid");
+    for key in 0..1000 {
+        store.increment(&key);
+    }
+    // Half of them still arriving, half in the lists.
+    store.inner.engine.tidy();
+    for key in 1000..2000 {
+        store.increment(&key);
+    }
+    with_lists_taken(&store, || {
+        for key in 0..2000 {
+            assert_eq!(store.remove(&key), Some(1));
+        }
+    });
+    assert_eq!((store.len(), store.totals().removed), (0, 2000));
+    let before = store.inner.engine.steps();
+    // A note is paid for once, some at a time.
+    store.increment(&5000);
+    assert!(store.inner.engine.steps() - before <= 4 * (HEED + 64) as u64);
+    store.remove(&5000);
+    settled(&store);
+}
+
+/// Traps 4 and 6: sealed before it was drained, between the drain and the sealer's visit, and after.
+#[test]
+fn who_comes_second_lets_go() {
+    let store = CounterStore::<u64>::builder().capacity(64).shards(1).build().expect("valid");
+    let roster = &store.inner.engine.shards[0].roster;
+    store.increment(&0);
+    for key in 1..60 {
+        // Its sealer comes by while it is arriving: the drain lets go of it.
+        with_lists_taken(&store, || {
+            store.increment(&key);
+            store.remove(&key);
+        });
+        // Drained and dead, its sealer still to come: the owner of the lists keeps it.
+        store.increment(&(key + 1000));
+        with_lists_taken(&store, || ());
+        with_lists_taken(&store, || store.remove(&(key + 1000)));
+        with_lists_taken(&store, || ());
+        assert!(!roster.has_work());
+    }
+    assert_eq!(store.len(), 1);
+    settled(&store);
+}
+
+/// An idle life gives its slot to the next where there is no slack.
+#[test]
+fn idle_lives_pay_for_slots() {
+    let (clock, mock) = quanta::Clock::mock();
+    let store = CounterStore::<u64>::builder()
+        .capacity(4)
+        .slack(0)
+        .idle_ttl(Duration::from_secs(1))
+        .clock(clock)
+        .build()
+        .expect("valid");
+    for round in 0..100 {
+        for key in 0..4 {
+            // Other tests of this process pin, too, and four yields may not be enough.
+            while store.try_increment(&key) != Ok(1) {
+                std::thread::yield_now();
+            }
+        }
+        assert_eq!(store.try_increment(&9), Err(Rejected::Memory), "round {round}");
+        mock.increment(Duration::from_secs(2));
+    }
+    assert_eq!(store.stats().expired, 4 * 99);
+}
+
+/// Trap 9: a field of uses wraps, and a heavy key must not leave probation by the wrong door.
+#[test]
+fn a_heavy_key_stays_when_its_uses_wrap() {
+    for uses in [2, 1023, 1024, 1025, 1026, 2049, 100_000] {
+        let store = CounterStore::<u64>::builder().capacity(64).shards(1).build().expect("valid");
+        for _ in 0..uses {
+            store.increment(&0);
+        }
+        for key in 1..128 {
+            store.increment(&key);
+        }
+        assert_eq!(store.get(&0), (uses > 2).then_some(uses), "{uses} uses");
+    }
+}
+
+/// Bytes are not uses: one use of any size leaves probation as one use.
+#[test]
+fn one_large_use_does_not_save_a_key() {
+    let mut saved = 0;
+    for bytes in 1..=1500 {
+        let store = CounterStore::<u64>::builder().capacity(16).shards(1).build().expect("valid");
+        store.add(&0, bytes);
+        store.add(&0, bytes);
+        for key in 1..20 {
+            store.increment(&key);
+        }
+        saved += u64::from(store.contains(&0));
+    }
+    assert!(saved <= 2, "{saved} of 1500 sizes look like wrapped uses");
+}
+
+/// The permit goes back at the seal: once a key is gone for a reader, its room is there.
+#[test]
+fn a_listener_finds_the_room_of_what_ended() {
+    let room = Arc::new(AtomicU64::new(u64::MAX));
+    let seen = room.clone();
+    let store = Arc::new_cyclic(|weak: &std::sync::Weak<CounterStore<u64>>| {
+        let weak = weak.clone();
+        CounterStore::builder()
+            .capacity(1)
+            .on_removal(move |_| {
+                let store = weak.upgrade().expect("in use");
+                seen.store(store.len() as u64, Ordering::Relaxed);
+            })
+            .build()
+            .expect("valid")
+    });
+    store.increment(&1);
+    store.remove(&1);
+    assert_eq!(room.load(Ordering::Relaxed), 0);
+}
