@@ -219,12 +219,16 @@ impl<K: Send + Sync + 'static> Engine<K> {
         entry: Ref<'g, K>,
         time: Time<'_>,
     ) -> Option<Sealed<'g, K>> {
-        let seen = entry.cell().look();
-        if seen.is_ended() || !is_idle(&entry, time) {
-            return None;
+        loop {
+            let seen = entry.cell().look();
+            if seen.is_ended() || !is_idle(&entry, time) {
+                return None;
+            }
+            // Again: a seal fails also where another sealer came half way.
+            if let Ok(units) = entry.cell().seal_if(seen, Cause::Idle) {
+                return Some(sealed(entry, units, Cause::Idle));
+            }
         }
-        let units = entry.cell().seal_if(seen, Cause::Idle).ok()?;
-        Some(sealed(entry, units, Cause::Idle))
     }
 
     /// Ends the life in any case: as idle if it is, else as removed. `None` if it had ended.

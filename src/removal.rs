@@ -52,45 +52,67 @@ impl<'s, K: Send + Sync + 'static> Removals<'s, K> {
 
     /// Calls the listener for each. If it panics, the rest is still delivered, and the first panic goes on.
     #[inline]
-    pub(crate) fn deliver(mut self) {
-        if !self.pending.is_empty()
-            && let Some(panic) = self.deliver_all()
-        {
-            resume_unwind(panic);
+    pub(crate) fn deliver(self) {
+        let mut panics = Panics::default();
+        self.deliver_into(&mut panics);
+        panics.resume();
+    }
+
+    /// The same for one of several batches: the first panic goes on when the last of them has been delivered.
+    #[inline]
+    pub(crate) fn deliver_into(mut self, panics: &mut Panics) {
+        if !self.pending.is_empty() {
+            self.deliver_all(panics);
         }
     }
 
     #[cold]
-    fn deliver_all(&mut self) -> Option<Box<dyn Any + Send>> {
-        let mut first_panic = None;
+    fn deliver_all(&mut self, panics: &mut Panics) {
         for Pending { entry, count, cause } in std::mem::take(&mut self.pending) {
             // SAFETY: the report's hold keeps the entry alive.
             let Some(held) = (unsafe { Ref::new(entry.as_ptr()) }) else { continue };
             if let Some(listener) = self.engine.listener() {
                 let removal = Removal { key: held.key(), count, cause };
                 let result = catch_unwind(AssertUnwindSafe(|| listener(&removal)));
-                match result {
-                    Err(panic) if first_panic.is_none() => first_panic = Some(panic),
-                    // The payload's own `Drop` could panic.
-                    Err(panic) => std::mem::forget(panic),
-                    Ok(()) => {}
+                if let Err(panic) = result {
+                    panics.keep(panic);
                 }
             }
             let guard = pin();
             // SAFETY: the hold came with the report, and the guard is older than letting go.
             unsafe { self.engine.limbo().let_go(held, REPORT, &guard) };
         }
-        first_panic
     }
 }
 
 impl<K: Send + Sync + 'static> Drop for Removals<'_, K> {
     /// On the way out of a panic: a second one would abort, so what the listener throws now is dropped.
     fn drop(&mut self) {
-        if !self.pending.is_empty()
-            && let Some(panic) = self.deliver_all()
-        {
-            std::mem::forget(panic);
+        if !self.pending.is_empty() {
+            let mut panics = Panics::default();
+            self.deliver_all(&mut panics);
+            std::mem::forget(panics);
+        }
+    }
+}
+
+/// The first panic of a listener.
+#[derive(Default)]
+pub(crate) struct Panics(Option<Box<dyn Any + Send>>);
+
+impl Panics {
+    fn keep(&mut self, panic: Box<dyn Any + Send>) {
+        match self.0 {
+            None => self.0 = Some(panic),
+            // The payload's own `Drop` could panic.
+            Some(_) => std::mem::forget(panic),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn resume(self) {
+        if let Some(panic) = self.0 {
+            resume_unwind(panic);
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::hash::{KeyHash, RandomState};
 use crate::key::ToKey;
 use crate::pinned::Pinned;
 use crate::reclaim::pin;
-use crate::removal::Removals;
+use crate::removal::{Panics, Removals};
 use crate::shard::Stats;
 use crate::snapshot::{Snapshot, Totals};
 use crate::sync::{Arc, Weak};
@@ -239,24 +239,28 @@ where
 
     /// Ends all lives that it meets; those that begin meanwhile may stay. Lock-free, O(capacity).
     pub fn clear(&self) {
+        let mut panics = Panics::default();
         for group in 0..self.engine().groups() {
             let mut out = Removals::new(self.engine());
             self.engine().clear_group(group, &mut out);
-            out.deliver();
+            out.deliver_into(&mut panics);
         }
         self.engine().tidy();
+        panics.resume();
     }
 
     /// Ends the lives that have been idle for longer than the TTL; how many. Also frees what can be
     /// freed. Lock-free, O(capacity). Not needed for correctness: ordinary traffic does the same bit by bit.
     pub fn prune(&self) -> usize {
         let mut ended = 0;
+        let mut panics = Panics::default();
         for group in 0..self.engine().groups() {
             let mut out = Removals::new(self.engine());
             ended += self.engine().prune_group(group, self.engine().time(), &pin(), &mut out);
-            out.deliver();
+            out.deliver_into(&mut panics);
         }
         self.engine().tidy();
+        panics.resume();
         ended
     }
 

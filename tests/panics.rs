@@ -417,3 +417,30 @@ fn no_key_leaks() {
         assert_eq!(alive.load(Relaxed), 0);
     }
 }
+
+/// `clear` goes on through the whole store, over several batches, and then the first panic goes on.
+#[test]
+fn clear_ends_every_life_though_the_listener_panics() {
+    use counterclock::CounterStore;
+    use std::panic::catch_unwind;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    let told = Arc::new(AtomicU64::new(0));
+    let tally = told.clone();
+    let store = CounterStore::<u64>::builder()
+        .capacity(1000)
+        .on_removal(move |_| {
+            let nth = tally.fetch_add(1, Ordering::Relaxed);
+            std::panic::panic_any(nth);
+        })
+        .build()
+        .expect("valid parameters");
+    for key in 0..1000 {
+        store.increment(&key);
+    }
+    let panic = catch_unwind(|| store.clear()).expect_err("the listener panics");
+    assert_eq!(panic.downcast_ref::<u64>(), Some(&0));
+    assert_eq!((store.len(), told.load(Ordering::Relaxed)), (0, 1000));
+    assert_eq!(store.totals().removed, 1000);
+}
