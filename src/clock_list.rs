@@ -13,7 +13,7 @@
 //!
 //! # Orderings
 //!
-//! - `taken` is swapped Acquire and stored Release: each owner sees what the last one did.
+//! - `taken` is exchanged Acquire and stored Release: each owner sees what the last one did.
 //! - Arrivals and departures are pushed Release and taken Acquire: the seat as it was before publication, and the
 //!   seal, are the owner's to see.
 
@@ -87,11 +87,16 @@ impl<K> Roster<K> {
 
     /// Takes the lists for the time of `f`, if nobody has them. `f` runs no code of the user.
     pub(crate) fn own<R>(&self, f: impl FnOnce(&mut Lists<K>) -> R) -> Option<(R, Gone<K>)> {
-        if self.taken.load(Ordering::Relaxed) || self.taken.swap(true, Ordering::Acquire) {
+        if self.taken.load(Ordering::Relaxed)
+            || self
+                .taken
+                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .is_err()
+        {
             return None;
         }
         let result = self.lists.with_mut(|lists| {
-            // SAFETY: the swap said that nobody had the lists, and nobody takes them before the store below.
+            // SAFETY: the exchange said that nobody had the lists, and nobody takes them before the store below.
             let lists = unsafe { &mut *lists };
             lists.drain(&self.arrivals);
             lists.heed(&self.departures);

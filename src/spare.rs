@@ -6,7 +6,7 @@
 //!
 //! # Orderings
 //!
-//! `taken` is swapped Acquire and stored Release. `len` is written by the owner only, Relaxed: others read
+//! `taken` is exchanged Acquire and stored Release. `len` is written by the owner only, Relaxed: others read
 //! it as a hint.
 
 use std::mem::MaybeUninit;
@@ -57,11 +57,16 @@ impl<K> Spares<K> {
     /// Wait-free; `None` where there is none or the spares are taken.
     #[inline]
     pub(crate) fn pop(&self) -> Option<Blank<K>> {
-        if self.len() == 0 || self.taken.swap(true, Ordering::Acquire) {
+        if self.len() == 0
+            || self
+                .taken
+                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .is_err()
+        {
             return None;
         }
         let blank = self.first.with_mut(|first| {
-            // SAFETY: the swap made us the owner.
+            // SAFETY: the exchange made us the owner.
             let blank = unsafe { *first }?;
             // SAFETY: a listed blank has its link in it.
             unsafe { *first = blank.cast::<Link<K>>().read().next };
@@ -75,7 +80,12 @@ impl<K> Spares<K> {
 
     /// Keeps as many as fit; returns how many. The rest goes back to the allocator.
     pub(crate) fn keep(&self, blanks: impl Iterator<Item = Blank<K>>) -> usize {
-        if self.max == 0 || self.taken.swap(true, Ordering::Acquire) {
+        if self.max == 0
+            || self
+                .taken
+                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .is_err()
+        {
             blanks.for_each(drop);
             return 0;
         }
@@ -86,7 +96,7 @@ impl<K> Spares<K> {
                     continue;
                 }
                 let blank = NonNull::from(Box::leak(blank));
-                // SAFETY: the swap made us the owner, and the memory is large enough for a link.
+                // SAFETY: the exchange made us the owner, and the memory is large enough for a link.
                 unsafe {
                     blank.cast::<Link<K>>().write(Link { next: *first });
                     *first = Some(blank);

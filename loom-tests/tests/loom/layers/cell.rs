@@ -1,0 +1,81 @@
+// The count word, and the announcement that makes a sealed count readable.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use super::tree::cell::{Cause, Cell, MAX_COUNT, State};
+use crate::explore::explore;
+
+/// What was sealed is what the adders were told that they had counted.
+pub(crate) fn two_adders_and_a_sealer() {
+    explore("cell, two adders and a sealer", 3, 100, || {
+        let cell = Arc::new(Cell::new(1));
+        let adders = [2, 4].map(|n| {
+            let cell = Arc::clone(&cell);
+            thread::spawn(move || cell.add(n).map(|count| (n, count)).ok())
+        });
+        let sealed = cell.seal(Cause::Capacity).expect("one sealer");
+        let told = adders.map(|adder| adder.join().unwrap());
+        let added: u64 = told.iter().flatten().map(|(n, _)| n).sum();
+        assert_eq!(sealed, 1 + added, "the sealed count");
+        assert_eq!(cell.read(), State::Ended(Cause::Capacity, sealed));
+        // Each saw its own units, in one order of all adds.
+        let mut counts: Vec<_> = told.iter().flatten().collect();
+        counts.sort_by_key(|(_, count)| *count);
+        counts.iter().fold(1, |before, (n, count)| {
+            assert_eq!(*count, before + n);
+            *count
+        });
+    });
+}
+
+/// Nobody's overshoot is taken back twice, and none is sealed.
+pub(crate) fn adders_at_the_top() {
+    explore("cell, adders at the top and a sealer", 3, 100, || {
+        let cell = Arc::new(Cell::new(MAX_COUNT - 1));
+        let adders = [1, 3].map(|n| {
+            let cell = Arc::clone(&cell);
+            thread::spawn(move || cell.add(n).ok())
+        });
+        // A large add takes the other path.
+        let large = {
+            let cell = Arc::clone(&cell);
+            thread::spawn(move || cell.add(MAX_COUNT).ok())
+        };
+        let early = cell.read();
+        assert!(matches!(early, State::Live(n) if (MAX_COUNT - 1..=MAX_COUNT).contains(&n)));
+        for adder in adders {
+            assert_eq!(adder.join().unwrap(), Some(MAX_COUNT));
+        }
+        assert_eq!(large.join().unwrap(), Some(MAX_COUNT));
+        assert_eq!(cell.read(), State::Live(MAX_COUNT));
+        assert_eq!(cell.seal(Cause::Idle), Some(MAX_COUNT));
+    });
+}
+
+/// Whoever sees the seal sees the exact count, whatever the losers of the race had announced.
+pub(crate) fn two_sealers_an_adder_and_a_reader() {
+    explore("cell, two sealers, an adder and a reader", 2, 1000, || {
+        let cell = Arc::new(Cell::new(1));
+        let sealers = [Cause::Idle, Cause::Removed].map(|cause| {
+            let cell = Arc::clone(&cell);
+            thread::spawn(move || cell.seal(cause).map(|units| State::Ended(cause, units)))
+        });
+        let adder = {
+            let cell = Arc::clone(&cell);
+            thread::spawn(move || cell.add(1).is_ok())
+        };
+        let seen = cell.read();
+        let sealed = sealers.map(|sealer| sealer.join().unwrap());
+        let counted = 1 + u64::from(adder.join().unwrap());
+        let ([Some(end), None] | [None, Some(end)]) = sealed else {
+            panic!("not sealed once: {sealed:?}");
+        };
+        assert!(matches!(end, State::Ended(_, units) if units == counted));
+        assert_eq!(cell.read(), end, "a reader saw another count");
+        assert!(
+            matches!(seen, State::Live(_)) || seen == end,
+            "a reader saw another count: {seen:?}"
+        );
+    });
+}
