@@ -147,8 +147,8 @@ const MUTATIONS: &[Mutation] = &[
         "roster_loses_notes",
         patch(
             "clock_list.rs",
-            "self.departing = departures.swap(ptr::null_mut(), Ordering::Acquire);",
-            "let _ = departures.swap(ptr::null_mut(), Ordering::Acquire);",
+            "push(&self.departures, note, |head| unsafe { (*note).next = head });",
+            "let _ = note;",
         ),
     ),
     stub(

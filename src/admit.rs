@@ -121,6 +121,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
             }
             drop(self.expire_some(hash, IDLE_BUCKETS, time, &guard, out));
         }
+        // A pending report has its entry, and with it a slot.
+        out.deliver_so_far();
         self.limbo.slot_slowly()
     }
 

@@ -375,7 +375,7 @@ impl<K> Lists<K> {
     }
 
     /// The lists are linked both ways, of the right length, and know their entries' places.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub(crate) fn validate(&self) {
         self.policy.validate();
         for (queue, place) in [(&self.probation, Place::Probation), (&self.main, Place::Main)] {

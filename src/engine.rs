@@ -440,7 +440,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(test)]
 impl<K: Send + Sync + 'static> Engine<K> {
     /// With nothing in flight: lists, chains and budgets agree.
     pub(crate) fn validate(&self) {

@@ -158,7 +158,7 @@ impl Policy {
         self.ghost.put(hash, left);
     }
 
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub(crate) fn validate(&self) {
         self.ghost.validate();
     }
@@ -207,7 +207,7 @@ impl Ghost {
         self.live[left as usize] += 1;
     }
 
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     fn validate(&self) {
         let words = || self.buckets.iter().flatten().copied().filter(|&word| word != 0);
         let main = words().filter(|word| word & 1 == 1).count();

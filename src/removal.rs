@@ -36,11 +36,12 @@ struct Pending<K> {
 pub(crate) struct Removals<'s, K: Send + Sync + 'static> {
     engine: &'s Engine<K>,
     pending: Vec<Pending<K>>,
+    panics: Panics,
 }
 
 impl<'s, K: Send + Sync + 'static> Removals<'s, K> {
     pub(crate) fn new(engine: &'s Engine<K>) -> Self {
-        Self { engine, pending: Vec::new() }
+        Self { engine, pending: Vec::new(), panics: Panics(None) }
     }
 
     /// # Safety
@@ -52,22 +53,29 @@ impl<'s, K: Send + Sync + 'static> Removals<'s, K> {
 
     /// Calls the listener for each. If it panics, the rest is still delivered, and the first panic goes on.
     #[inline]
-    pub(crate) fn deliver(self) {
-        let mut panics = Panics::default();
-        self.deliver_into(&mut panics);
-        panics.resume();
+    pub(crate) fn deliver(mut self) {
+        self.deliver_so_far();
+        std::mem::take(&mut self.panics).resume();
     }
 
     /// The same for one of several batches: the first panic goes on when the last of them has been delivered.
     #[inline]
     pub(crate) fn deliver_into(mut self, panics: &mut Panics) {
+        self.deliver_so_far();
+        panics.keep(std::mem::take(&mut self.panics));
+    }
+
+    /// In the middle of an operation, outside its pins and while it has neither permit nor slot. A panic waits for
+    /// the end.
+    #[inline]
+    pub(crate) fn deliver_so_far(&mut self) {
         if !self.pending.is_empty() {
-            self.deliver_all(panics);
+            self.deliver_all();
         }
     }
 
     #[cold]
-    fn deliver_all(&mut self, panics: &mut Panics) {
+    fn deliver_all(&mut self) {
         for Pending { entry, count, cause } in std::mem::take(&mut self.pending) {
             // SAFETY: the report's hold keeps the entry alive.
             let Some(held) = (unsafe { Ref::new(entry.as_ptr()) }) else { continue };
@@ -75,7 +83,7 @@ impl<'s, K: Send + Sync + 'static> Removals<'s, K> {
                 let removal = Removal { key: held.key(), count, cause };
                 let result = catch_unwind(AssertUnwindSafe(|| listener(&removal)));
                 if let Err(panic) = result {
-                    panics.keep(panic);
+                    self.panics.keep(Panics(Some(panic)));
                 }
             }
             let guard = pin();
@@ -88,11 +96,8 @@ impl<'s, K: Send + Sync + 'static> Removals<'s, K> {
 impl<K: Send + Sync + 'static> Drop for Removals<'_, K> {
     /// On the way out of a panic: a second one would abort, so what the listener throws now is dropped.
     fn drop(&mut self) {
-        if !self.pending.is_empty() {
-            let mut panics = Panics::default();
-            self.deliver_all(&mut panics);
-            std::mem::forget(panics);
-        }
+        self.deliver_so_far();
+        std::mem::forget(std::mem::take(&mut self.panics));
     }
 }
 
@@ -101,11 +106,12 @@ impl<K: Send + Sync + 'static> Drop for Removals<'_, K> {
 pub(crate) struct Panics(Option<Box<dyn Any + Send>>);
 
 impl Panics {
-    fn keep(&mut self, panic: Box<dyn Any + Send>) {
-        match self.0 {
-            None => self.0 = Some(panic),
+    fn keep(&mut self, other: Self) {
+        if self.0.is_none() {
+            self.0 = other.0;
+        } else {
             // The payload's own `Drop` could panic.
-            Some(_) => std::mem::forget(panic),
+            std::mem::forget(other);
         }
     }
 

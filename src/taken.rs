@@ -101,7 +101,7 @@ fn who_comes_second_lets_go() {
     settled(&store);
 }
 
-/// An idle life gives its slot to the next where there is no slack.
+/// An idle life gives its slot to the next where there is no slack, and a pending report does not keep it.
 #[test]
 fn idle_lives_pay_for_slots() {
     let (clock, mock) = quanta::Clock::mock();
@@ -110,8 +110,10 @@ fn idle_lives_pay_for_slots() {
         .slack(0)
         .idle_ttl(Duration::from_secs(1))
         .clock(clock)
+        .on_removal(|_| ())
         .build()
         .expect("valid");
+    let _handle = store.counter(&0);
     for round in 0..100 {
         for key in 0..4 {
             // Other tests of this process pin, too, and four yields may not be enough.

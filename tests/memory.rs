@@ -200,9 +200,10 @@ fn a_pin_for_good(n: u64) {
                 churn(store, thread, n, most_keys)
             })
         });
-        let rejected = churners.map(|churner| churner.join().unwrap()).iter().sum();
+        let rejected = churners.map(|churner| churner.join());
+        // Before any panic goes on, which would leave the other thread waiting.
         unpin.wait();
-        rejected
+        rejected.map(Result::unwrap).iter().sum()
     });
     let stats = store.stats();
     println!("a pin for good: {n} keys each, {rejected} rejected, {} admitted", stats.admitted);
@@ -252,8 +253,9 @@ fn idle_threads_keep_nothing() {
         for i in 0..100 {
             store.increment(&Number(i));
         }
-        all_is_freed(&store);
+        let freed = panic::catch_unwind(|| all_is_freed(&store));
         wake.wait();
+        freed.unwrap();
     });
     assert_eq!(store.stats().rejections, 0);
     ends(store);

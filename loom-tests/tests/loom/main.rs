@@ -87,9 +87,9 @@ mod mutants {
     mutants! { "store";
         store_frees_at_once: whole::nothing_is_touched_after_its_end, "Causality violation";
         store_leaks_the_ledgers_hold: whole::nothing_is_touched_after_its_end, "leaked";
-        store_seals_blindly: whole::an_increment_a_remove_and_an_eviction, "assertion";
+        store_seals_blindly: whole::an_increment_a_remove_and_an_eviction, "(count, removed) == (2, 2)";
         store_evicts_without_a_permit: whole::two_keys_at_capacity_one, "above the cap";
-        store_lets_handles_go: whole::a_handle_against_an_eviction, "fail";
+        store_lets_handles_go: whole::a_handle_against_an_eviction, "used after it was freed";
         store_reads_once: whole::a_snapshot_against_an_eviction, "each unit once";
     }
 
