@@ -420,8 +420,11 @@ impl<K> Drop for Engine<K> {
         // SAFETY: nobody is in an operation.
         unsafe { self.limbo.free_stacks() };
         drop(guard);
-        // Batches that were deferred before: a few rounds let the epoch pass them.
-        for _ in 0..3 {
+        // Batches that were deferred before: their keys should not outlive the store by much.
+        for _ in 0..4 + limbo.exist() / 64 {
+            if limbo.exist() == 0 {
+                break;
+            }
             pin().flush();
         }
     }

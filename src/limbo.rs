@@ -219,6 +219,15 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         guard.flush();
     }
 
+    /// Flushes until what was retired has been freed, as long as nobody is pinned; for those who drop many entries at
+    /// once. Bounded: each round runs a few batches.
+    pub(crate) fn flush_all(self: &Arc<Self>, entries: usize) {
+        // The epoch crate runs up to eight deferred batches a flush, and two epochs have to pass.
+        for _ in 0..4 + entries / (8 * self.batch) {
+            self.flush();
+        }
+    }
+
     /// Lets go of an entry on behalf of the structures in `bits`; the last holder retires it.
     ///
     /// # Safety

@@ -162,7 +162,9 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
 
 impl<K: Send + Sync + 'static> Drop for Snapshot<K> {
     fn drop(&mut self) {
+        let entries = self.entries.len();
         self.let_go_from(0);
+        self.limbo.flush_all(entries);
     }
 }
 

@@ -310,3 +310,30 @@ fn removed_lives_that_are_held_do_not_use_the_slack_up() {
     assert_eq!(handles[7].increment(), 1);
     assert_eq!(handles[6].increment(), 2);
 }
+
+/// Keys do not outlive the last snapshot of a dropped store.
+#[test]
+fn the_last_snapshot_frees_its_keys() {
+    use std::sync::Arc;
+    let key = Arc::<str>::from("0");
+    let store = counterclock::CounterStore::<(Arc<str>, u32)>::new(2048);
+    for n in 0..2048 {
+        store.increment_owned((Arc::clone(&key), n));
+    }
+    let snapshot = store.snapshot();
+    store.clear();
+    drop(store);
+    assert_eq!(snapshot.len(), 2048);
+    assert_eq!(Arc::strong_count(&key), 2049);
+    drop(snapshot);
+    // Other tests of this process pin, too.
+    for _ in 0..100_000 {
+        if Arc::strong_count(&key) == 1 {
+            return;
+        }
+        let other = counterclock::CounterStore::<u32>::new(1);
+        other.increment(&1);
+        other.prune();
+    }
+    panic!("{} keys are alive", Arc::strong_count(&key) - 1);
+}
