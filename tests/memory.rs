@@ -338,3 +338,20 @@ fn dropping_the_store_gives_everything_back() {
     println!("dropping: {before} bytes before, {after} after");
     assert!(after <= before + JITTER);
 }
+
+/// Trap 14: what a counter costs, index included.
+#[test]
+fn a_full_store_costs_at_most_160_bytes_a_counter() {
+    let _turn = turn();
+    for capacity in [16_384, 65_536, 100_000] {
+        let before = BYTES.load(Relaxed);
+        let store = CounterStore::<u64>::new(capacity);
+        for key in 0..capacity as u64 {
+            store.increment(&key);
+        }
+        let each = (BYTES.load(Relaxed) - before) as f64 / capacity as f64;
+        println!("capacity {capacity}: {each:.1} bytes a counter");
+        assert_eq!((store.len(), store.stats().rejections), (capacity, 0));
+        assert!(each <= 160.0, "{each:.1} bytes a counter");
+    }
+}
