@@ -92,8 +92,10 @@ impl<K, S> Builder<K, S> {
 
     /// Entries beyond the capacity that may exist while ended ones wait to be freed; 65,536 by default.
     ///
-    /// Where a thread is stopped while it is pinned, so many lives can end before admissions are
-    /// rejected with [`Rejected::Memory`](crate::Rejected::Memory). With 0, a full store rejects every new key.
+    /// While some thread of the process stays pinned, this many lives can end before new keys are rejected with
+    /// [`Rejected::Memory`](crate::Rejected::Memory). With 0, a full store rejects every new key. In that case alone a
+    /// store grows by so many entries: by default up to 8 MiB, and what the keys have on the heap. Lower
+    /// it for many small stores.
     pub fn slack(mut self, slack: usize) -> Self {
         self.slack = slack;
         self
@@ -122,7 +124,8 @@ impl<K, S> Builder<K, S> {
     /// section and outside any pin of the store's own. It may call the store.
     ///
     /// If it panics, the rest of the batch is still delivered, the store stays whole, and the first panic
-    /// goes on to the caller of the operation. Dropping the store delivers nothing. A listener that holds the store
+    /// goes on to the caller of the operation. Dropping the store delivers nothing: call
+    /// [`clear`](crate::CounterStore::clear) first to have the live counts reported. A listener that holds the store
     /// itself keeps it alive for ever: give it a [`WeakStore`](crate::WeakStore).
     pub fn on_removal(
         mut self,
@@ -143,7 +146,7 @@ where
     ///
     /// # Errors
     ///
-    /// A [`BuildError`] that says what was wrong and what is allowed.
+    /// A [`BuildError`] that says what was wrong, and where there is a fixed limit, what it is.
     pub fn build(self) -> Result<CounterStore<K, S>, BuildError> {
         let capacity = self.checked_capacity()?;
         let shard_bits = self.shard_bits(capacity)?;

@@ -10,8 +10,9 @@ use equivalent::Equivalent;
 
 /// A form of a key that calls can be made with: `&str` for a store of `String`, and so on.
 ///
-/// A key is converted only when it is new. Every key that is `Clone` is a form of itself. For a
-/// form of your own, implement [`Equivalent`](crate::Equivalent) and `Hash` so that both agree with the key's
+/// A key is converted only when it is new (and by [`counter`](crate::CounterStore::counter), whose handle keeps it).
+/// Every key that is `Clone` is a form of itself. Pass `k`, not `&k`, for `k: &str`; `&b"abc"[..]` for bytes;
+/// `&"x"` where the keys are `&'static str`. For a form of your own, implement [`Equivalent`](crate::Equivalent) and `Hash` so that both agree with the key's
 /// `Eq` and `Hash`, then this.
 ///
 /// ```
@@ -39,8 +40,12 @@ use equivalent::Equivalent;
 /// assert_eq!(store.increment(&EndpointRef { host: "::1", port: 80 }), 1);
 /// assert_eq!(store.increment(&EndpointRef { host: "::1", port: 80 }), 2);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no form of the key `{K}`",
+    note = "pass `k`, not `&k`, for `k: &str`; `&b\"abc\"[..]` for bytes; or implement `ToKey<{K}>` for `{Self}`"
+)]
 pub trait ToKey<K>: Hash + Equivalent<K> {
-    /// The owned key. Called outside any critical section, and only when the key was not found.
+    /// The owned key. Called outside any critical section.
     fn to_key(&self) -> K;
 }
 

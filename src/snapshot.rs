@@ -14,12 +14,10 @@ use crate::removal::Removals;
 use crate::sync::Arc;
 
 /// Where every unit is. All modulo 2^64.
-///
-/// `recorded == live + evicted + expired + removed + rejected`, always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Totals {
-    /// All units that were ever added.
+    /// All units that were ever added: the sum of the five below.
     pub recorded: u64,
     /// In live counters.
     pub live: u64,

@@ -129,8 +129,9 @@ where
 
     /// Counts one under the key; returns the count after it, 1 if the key is new. When rejected, 1.
     ///
-    /// A hit is one hash, one pin, one short chain and one `fetch_add`: wait-free, and it allocates
-    /// nothing. A new key is lock-free.
+    /// A hit is one hash, one pin, one short chain and one `fetch_add`, and it allocates nothing: wait-free without
+    /// a TTL. With one, it also reads the clock, and the use that moves the key's tick does one bounded step of
+    /// expiry: lock-free. So is a new key.
     #[inline]
     pub fn increment<Q>(&self, key: &Q) -> u64
     where
@@ -265,7 +266,7 @@ where
     }
 
     /// A handle to one counter, for a connection or a task that counts under one key for long: no hash,
-    /// no pin, no search. Counts as a use and admits the key.
+    /// no pin, no search. Counts as a use, admits the key, and always converts it, since the handle keeps it.
     #[must_use]
     pub fn counter<Q>(&self, key: &Q) -> Counter<K, S>
     where
@@ -275,8 +276,8 @@ where
         Counter::new(self.clone(), key.to_key())
     }
 
-    /// Pins once for many operations: saves about half of the cost of each hit. Not to be kept: while it
-    /// lives, nothing that has ended is freed.
+    /// Pins once for many operations: each hit saves its own pin. Not to be kept: while it lives, nothing that has
+    /// ended is freed in any store of this process. See [`Pinned`].
     #[must_use]
     pub fn pin(&self) -> Pinned<'_, K, S> {
         Pinned::new(self)

@@ -291,6 +291,7 @@ fn settle(alive: &AtomicI64, what: &dyn std::fmt::Debug) {
             return;
         }
         other.prune();
+        std::thread::yield_now();
     }
     assert_eq!(alive.load(Relaxed), 0, "leaked: {what:?}");
 }
@@ -426,6 +427,7 @@ fn clear_ends_every_life_though_the_listener_panics() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    let _turn = serially();
     let told = Arc::new(AtomicU64::new(0));
     let tally = told.clone();
     let store = CounterStore::<u64>::builder()

@@ -14,16 +14,12 @@ fn binary() -> &'static Path {
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().expect("the test's own path");
         let profile = test.ancestors().nth(2).expect("target/<profile>/deps/test");
-        let name = format!("replay{}", std::env::consts::EXE_SUFFIX);
-        let binary = profile.join("examples").join(name);
-        if !binary.exists() {
-            build(profile);
-        }
-        binary
+        build(profile);
+        profile.join("examples").join(format!("replay{}", std::env::consts::EXE_SUFFIX))
     })
 }
 
-/// `cargo test` builds the examples; `cargo test --all-targets` and `--test` leave that to us.
+/// Always: which forms of `cargo test` build the example, and not only its unit tests, is not to be relied on.
 fn build(folder: &Path) {
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
@@ -484,4 +480,14 @@ fn an_interrupt_ends_the_reading_and_not_the_report() {
         assert!((1..=100_000).contains(&run.requests()));
         drop(stdin);
     }
+}
+
+/// A log whose name slipped in behind `--plot` stays what it is.
+#[test]
+fn a_plot_does_not_overwrite_what_is_no_picture() {
+    let folder = folder("keep");
+    let log = file(&folder, "access.log", LOG);
+    let run = Run::with(&["--events", "100", "--plot", &log]);
+    run.refused(&["--plot", "no SVG"]);
+    assert_eq!(fs::read_to_string(&log).expect("still there"), LOG);
 }

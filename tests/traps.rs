@@ -1,4 +1,4 @@
-//! The traps of the design brief that no other file plays, by their numbers; `docs/IMPLEMENTATION.md` says where the
+//! The known traps that no other file plays, by their numbers; `docs/IMPLEMENTATION.md` says where the
 //! others are.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

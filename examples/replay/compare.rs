@@ -1,4 +1,4 @@
-//! The store against a map that forgets nothing: what a cap saves, and what it costs.
+//! The store against a map that evicts nothing: what a cap saves, and what it costs.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -99,7 +99,7 @@ impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\nThe same requests through std's HashMap behind a Mutex, which forgets nothing"
+            "\nThe same requests through std's HashMap behind a Mutex, which evicts nothing"
         )?;
         if self.interrupted() {
             let requests = grouped(self.map.pass.tally.requests);

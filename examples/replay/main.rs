@@ -148,7 +148,7 @@ fn replay<S: Source>(
     Ok((text, status))
 }
 
-/// The second pass: exactly the requests of the first, through a map that forgets nothing.
+/// The second pass: exactly the requests of the first, through a map that evicts nothing.
 fn run_map<S: Source>(
     args: &Args,
     mut source: S,

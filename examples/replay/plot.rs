@@ -1,10 +1,10 @@
 //! The picture that explains the crate: memory over the requests, of the store and of a map.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -41,6 +41,11 @@ pub struct PlotFile {
 
 impl PlotFile {
     pub fn open(path: &Path) -> Result<Self> {
+        ensure!(
+            may_be_replaced(path),
+            "--plot {}: that file is there already and is no SVG picture",
+            path.display()
+        );
         let fresh = !path.exists();
         // Not truncated: an interrupted run leaves the old picture as it was.
         let file = OpenOptions::new()
@@ -68,6 +73,17 @@ impl PlotFile {
         }
         self.file.write_all(bytes)
     }
+}
+
+/// A log whose name slipped in behind `--plot` is not to be overwritten.
+fn may_be_replaced(path: &Path) -> bool {
+    if !path.is_file() {
+        return true;
+    }
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(5).read_to_end(&mut start));
+    // What cannot be read is told when it is opened for writing.
+    read.is_err() || start.is_empty() || start == b"<svg " || start == b"<?xml"
 }
 
 impl Drop for PlotFile {

@@ -28,6 +28,8 @@ pub struct Report {
     tally: Tally,
     wall: Duration,
     top: Vec<(String, u64)>,
+    /// Also where no top is shown.
+    live_largest: u64,
     totals: Totals,
     stats: Stats,
     /// The largest final count of evicted, expired and removed lives.
@@ -69,6 +71,7 @@ impl Report {
             ttl: ttl_text(ttl, input),
             tally: pass.tally,
             wall: pass.wall,
+            live_largest: largest.first().map_or(0, |(_, count)| *count),
             top: largest
                 .into_iter()
                 .take(args.top)
@@ -132,12 +135,11 @@ impl Report {
 
     fn write_ends(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (stats, totals) = (&self.stats, &self.totals);
-        let live_largest = self.top.first().map_or(0, |(_, count)| *count);
         let [evicted, expired, removed] = self.largest;
         writeln!(f, "\nWhat ended, and why")?;
         writeln!(f, "  {:10}{:>15}{:>15}{:>15}", "", "lives", "units", "largest")?;
         for (name, lives, units, largest) in [
-            ("live", self.len as u64, totals.live, live_largest),
+            ("live", self.len as u64, totals.live, self.live_largest),
             ("evicted", stats.evicted, totals.evicted, evicted),
             ("expired", stats.expired, totals.expired, expired),
             ("removed", stats.removed, totals.removed, removed),

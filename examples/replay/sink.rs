@@ -144,7 +144,7 @@ impl SimulatedClock {
     }
 }
 
-/// What one writes first: std's map behind std's mutex. It is exact, and never forgets.
+/// What one writes first: std's map behind std's mutex. It is exact, and forgets only what says goodbye.
 pub struct MapSink<K>(Mutex<HashMap<K, u64>>);
 
 impl<K> Default for MapSink<K> {
