@@ -56,7 +56,9 @@ fn measure(args: &Args, kind: Kind, capacity: usize, threads: usize) {
     let rivals = Rival::ALL.map(|rival| rival.build(capacity));
     let mut times = vec![Vec::new(); rivals.len()];
     // One round to fill them and to warm up.
-    rivals.iter().for_each(|rival| { round(rival.as_ref(), &parts); });
+    rivals.iter().for_each(|rival| {
+        round(rival.as_ref(), &parts);
+    });
     for n in 0..args.rounds {
         for i in 0..rivals.len() {
             // Each goes first in turn.
@@ -66,7 +68,8 @@ fn measure(args: &Args, kind: Kind, capacity: usize, threads: usize) {
     }
     for ((rival, store), own) in Rival::ALL.iter().zip(&rivals).zip(&times) {
         let ratios: Vec<_> = own.iter().zip(&times[0]).map(|(a, b)| a / b).collect();
-        let (rejected, operations) = (store.rejections(), args.operations * threads * (args.rounds + 1));
+        let (rejected, operations) =
+            (store.rejections(), args.operations * threads * (args.rounds + 1));
         println!(
             "{kind:?} | {capacity} | {threads} | {} | {:.1} | {:.2} ({:.2}-{:.2}) | {rejected} ({:.3} %)",
             rival.name(),
@@ -81,8 +84,14 @@ fn measure(args: &Args, kind: Kind, capacity: usize, threads: usize) {
 
 fn main() {
     let args = Args::parse();
-    let kinds = if args.workloads.is_empty() { vec![Kind::Hit, Kind::Churn] } else { args.workloads.clone() };
-    println!("workload | capacity | threads | store | ns an operation, median | ratio to the first, median (quartiles) | rejected");
+    let kinds = if args.workloads.is_empty() {
+        vec![Kind::Hit, Kind::Churn]
+    } else {
+        args.workloads.clone()
+    };
+    println!(
+        "workload | capacity | threads | store | ns an operation, median | ratio to the first, median (quartiles) | rejected"
+    );
     println!("---|--:|--:|---|--:|--:|--:");
     for &kind in &kinds {
         for &capacity in &args.capacities {
