@@ -67,7 +67,13 @@ impl<K: Send + Sync + 'static> Engine<K> {
             let Found { first, head } = self.index.find(hash, fresh.entry.key(), &guard);
             if let Some(entry) = first {
                 match self.touch(&entry, n, time).0 {
-                    Touch::Counted(count) => return Ok((count, bind(entry))),
+                    Touch::Counted(count) => {
+                        let bound = bind(entry);
+                        // Here, so that a key whose `Drop` panics does not lose what was bound.
+                        drop((room, guard));
+                        drop(fresh);
+                        return Ok((count, bound));
+                    }
                     Touch::Idle => {
                         // The key's own old life gives its permit to the new one.
                         if let Some(sealed) = self.seal_if_idle(entry, time) {
@@ -104,7 +110,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
         }
     }
 
-    /// A slot for a new entry. Where there is none, idle lives pay first: the key's own, and a few others.
+    /// A slot for a new entry. Where there is none, what keeps slots is let go of first: idle lives (the key's own, and
+    /// a few others), dead entries that wait for an owner of their lists, and pending reports.
     fn slot(&self, hash: KeyHash, key: &K, out: &mut Removals<'_, K>) -> Option<Slot<'_, K>>
     where
         K: Hash + Eq,
@@ -112,16 +119,24 @@ impl<K: Send + Sync + 'static> Engine<K> {
         if let Some(slot) = self.limbo.slot(hash) {
             return Some(slot);
         }
+        if !self.limbo.is_worth_trying() {
+            return None;
+        }
         let time = self.time();
+        let guard = pin();
         if time.is_some() {
-            let guard = pin();
             let own = self.index.find(hash, key, &guard).first;
             if let Some(sealed) = own.and_then(|entry| self.seal_if_idle(entry, time)) {
                 self.end(sealed, &guard, out);
             }
             drop(self.expire_some(hash, IDLE_BUCKETS, time, &guard, out));
         }
-        // A pending report has its entry, and with it a slot.
+        for shard in &self.shards {
+            if let Some(((), gone)) = shard.roster.own(|_| ()) {
+                self.let_go_of(gone, &guard);
+            }
+        }
+        drop(guard);
         out.deliver_so_far();
         self.limbo.slot_slowly()
     }

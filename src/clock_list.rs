@@ -48,17 +48,26 @@ unsafe impl<K: Send + Sync> Send for Roster<K> {}
 // SAFETY: as above.
 unsafe impl<K: Send + Sync> Sync for Roster<K> {}
 
-/// Entries that have left the lists and still have their `ROSTER` hold, linked by `link`.
+/// Entries that have left the lists and still have their `ROSTER` hold, linked by `link`; and notes that were heeded.
 #[must_use]
-pub(crate) struct Gone<K>(*mut Entry<K>);
+pub(crate) struct Gone<K> {
+    entries: *mut Entry<K>,
+    notes: *mut Departure<K>,
+}
 
 impl<K> Gone<K> {
+    fn none() -> Self {
+        Self { entries: ptr::null_mut(), notes: ptr::null_mut() }
+    }
+
     /// The caller lets go of each. The iterator reads an entry's link before it hands it out.
-    pub(crate) fn drain<'g>(self, _guard: &'g Guard) -> impl Iterator<Item = Ref<'g, K>>
+    pub(crate) fn drain<'g>(self, guard: &'g Guard) -> impl Iterator<Item = Ref<'g, K>>
     where
         K: 'g,
     {
-        let mut next = ManuallyDrop::new(self).0;
+        let gone = ManuallyDrop::new(self);
+        free_notes(gone.notes, guard);
+        let mut next = gone.entries;
         std::iter::from_fn(move || {
             // SAFETY: the hold keeps the entry alive, and from then on the guard does.
             let entry = unsafe { Ref::new(next) }?;
@@ -71,7 +80,8 @@ impl<K> Gone<K> {
 
 impl<K> Drop for Gone<K> {
     fn drop(&mut self) {
-        debug_assert!(self.0.is_null(), "entries were left without being let go of");
+        let nothing = self.entries.is_null() && self.notes.is_null();
+        debug_assert!(nothing, "entries were left without being let go of");
     }
 }
 
@@ -101,7 +111,7 @@ impl<K> Roster<K> {
             lists.drain(&self.arrivals);
             lists.heed(&self.departures);
             let result = f(lists);
-            (result, Gone(std::mem::replace(&mut lists.gone, ptr::null_mut())))
+            (result, std::mem::replace(&mut lists.gone, Gone::none()))
         });
         self.taken.store(false, Ordering::Release);
         Some(result)
@@ -129,11 +139,9 @@ impl<K> Roster<K> {
     /// Everything that is in the lists or on its way, when the store is dropped.
     pub(crate) fn take_at_drop(&mut self) -> Gone<K> {
         let all = self.own(|lists| {
-            while !lists.departing.is_null() {
+            while lists.has_work() || self.has_work() {
+                lists.drain(&self.arrivals);
                 lists.heed(&self.departures);
-            }
-            while !lists.backlog.is_null() {
-                lists.take_backlog();
             }
             for place in [Place::Probation, Place::Main] {
                 while let Some(entry) = lists.pop_oldest(place) {
@@ -141,7 +149,7 @@ impl<K> Roster<K> {
                 }
             }
         });
-        all.map_or(Gone(ptr::null_mut()), |((), gone)| gone)
+        all.map_or_else(Gone::none, |((), gone)| gone)
     }
 }
 
@@ -154,6 +162,31 @@ fn push<T>(stack: &AtomicPtr<T>, new: *mut T, link: impl Fn(*mut T)) {
             Ok(_) => return,
             Err(now) => head = now,
         }
+    }
+}
+
+/// Frees notes after a grace period: a sealer that is about to push another may still compare with one of them.
+fn free_notes<K>(mut notes: *mut Departure<K>, guard: &Guard) {
+    let free = move || {
+        while !notes.is_null() {
+            // SAFETY: made by `Box`, heeded, and out of everybody's sight since the grace period.
+            let note = unsafe { Box::from_raw(notes) };
+            notes = note.next;
+        }
+    };
+    if notes.is_null() {
+        return;
+    }
+    // SAFETY: the closure owns the notes, and they hold nothing of the user's.
+    #[cfg(not(crossbeam_loom))]
+    unsafe {
+        guard.defer(free);
+    }
+    // Models of single layers have no collector, and notes have no marker that loom would watch.
+    #[cfg(crossbeam_loom)]
+    {
+        let (mut free, _) = (free, guard);
+        free();
     }
 }
 
@@ -178,7 +211,7 @@ pub(crate) struct Lists<K> {
     backlog: *mut Entry<K>,
     /// Departures that were taken and not heeded yet.
     departing: *mut Departure<K>,
-    gone: *mut Entry<K>,
+    gone: Gone<K>,
     pub(crate) policy: Policy,
     /// Entries that were looked at, ever; what amortised pruning is held to.
     pub(crate) steps: u64,
@@ -200,7 +233,7 @@ impl<K> Lists<K> {
             main: Queue::new(),
             backlog: ptr::null_mut(),
             departing: ptr::null_mut(),
-            gone: ptr::null_mut(),
+            gone: Gone::none(),
             policy: Policy::new(share),
             steps: 0,
         }
@@ -294,7 +327,7 @@ impl<K> Lists<K> {
 
     /// An entry that is in no list any more: its hold goes when the lists are free again.
     fn leave(&mut self, entry: *mut Entry<K>) {
-        let next = std::mem::replace(&mut self.gone, entry);
+        let next = std::mem::replace(&mut self.gone.entries, entry);
         if let Some(entry) = listed(entry) {
             // Relaxed: `link` is the owner's between the arrivals and limbo.
             entry.link().store(next, Ordering::Relaxed);
@@ -357,14 +390,18 @@ impl<K> Lists<K> {
             if self.departing.is_null() {
                 return;
             }
-            // SAFETY: the notes are ours since the swap.
-            let note = unsafe { Box::from_raw(self.departing) };
-            self.departing = note.next;
+            let note = self.departing;
+            // SAFETY: the notes are ours since the swap. One that was heeded goes over to `gone`.
+            let raw = unsafe {
+                self.departing = std::mem::replace(&mut (*note).next, self.gone.notes);
+                (*note).entry
+            };
+            self.gone.notes = note;
             self.steps += 1;
-            if let Some(entry) = listed(note.entry)
+            if let Some(entry) = listed(raw)
                 && self.depart(&entry)
             {
-                self.leave(note.entry);
+                self.leave(raw);
             }
         }
     }

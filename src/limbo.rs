@@ -193,13 +193,16 @@ impl<K> Limbo<K> {
 }
 
 impl<K: Send + Sync + 'static> Limbo<K> {
+    /// Whether an admission that found no slot is to try hard: not each where many in a row did so in vain.
+    #[cold]
+    pub(crate) fn is_worth_trying(&self) -> bool {
+        let dry = self.dry.fetch_add(1, Ordering::Relaxed);
+        dry < PATIENCE || dry.is_multiple_of(RETRY)
+    }
+
     /// A slot for one more entry; where there is none it flushes and yields at most four times.
     #[cold]
     pub(crate) fn slot_slowly(self: &Arc<Self>) -> Option<Slot<'_, K>> {
-        let dry = self.dry.fetch_add(1, Ordering::Relaxed);
-        if dry >= PATIENCE && !dry.is_multiple_of(RETRY) {
-            return None;
-        }
         for _ in 0..ROUNDS {
             self.flush();
             if let Some(slot) = self.try_any_slot() {

@@ -145,7 +145,9 @@ impl Policy {
 
     /// The list to take the next victim from; `population`: both together.
     pub(crate) fn choose(&self, probation: usize, main: usize, population: usize) -> List {
-        let target = self.target.unwrap_or(Bounds::of(population).start) / FINE;
+        let bounds = Bounds::of(population);
+        // The population may have been larger when the target was set.
+        let target = self.target.unwrap_or(bounds.start).min(bounds.max) / FINE;
         if probation == 0 || main as i64 > population as i64 - target {
             List::Main
         } else {

@@ -168,6 +168,8 @@ fn judge<K>(entry: &Entry<K>, list: List, seen: Seen) -> Verdict {
     let (snap, credit, first) = unsafe { entry.seat(|seat| (seat.snap, seat.credit, seat.first)) };
     let uses = uses_since(snap, seen.uses());
     match list {
+        // What a life began with is not known exactly beyond `u16`.
+        List::Probation if first == u16::MAX => judge_probation(uses),
         List::Probation => {
             let units = seen.units().saturating_sub(first.into());
             judge_probation(unwrapped(uses, units))

@@ -446,3 +446,68 @@ fn clear_ends_every_life_though_the_listener_panics() {
     assert_eq!((store.len(), told.load(Ordering::Relaxed)), (0, 1000));
     assert_eq!(store.totals().removed, 1000);
 }
+
+/// A handle's hold is not lost when the key that was not needed panics on its way out.
+#[test]
+fn a_handle_lets_go_though_a_key_panics() {
+    use counterclock::CounterStore;
+    use std::hash::{Hash, Hasher};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, OnceLock};
+
+    static STORE: OnceLock<CounterStore<Key>> = OnceLock::new();
+    static ARMED: AtomicBool = AtomicBool::new(false);
+
+    struct Key(Arc<()>, bool);
+
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            1.hash(state);
+        }
+    }
+
+    impl PartialEq for Key {
+        fn eq(&self, _: &Self) -> bool {
+            true
+        }
+    }
+
+    impl Eq for Key {}
+
+    impl Clone for Key {
+        /// Once, the key is admitted while it is being cloned, and the clone is a bomb.
+        fn clone(&self) -> Self {
+            let armed = ARMED.swap(false, Ordering::Relaxed);
+            if armed {
+                let store = STORE.get().expect("set first");
+                store.increment_owned(Key(Arc::clone(&self.0), false));
+            }
+            Key(Arc::clone(&self.0), armed)
+        }
+    }
+
+    impl Drop for Key {
+        fn drop(&mut self) {
+            if self.1 && !std::thread::panicking() {
+                panic!("a key that panics when it is dropped");
+            }
+        }
+    }
+
+    let _turn = serially();
+    let alive = Arc::new(());
+    let store = STORE.get_or_init(|| CounterStore::new(64));
+    let counter = store.counter(&Key(Arc::clone(&alive), false));
+    store.remove(counter.key());
+    ARMED.store(true, Ordering::Relaxed);
+    assert!(catch_unwind(AssertUnwindSafe(|| counter.increment())).is_err());
+    assert_eq!(counter.get(), Some(2), "both were counted");
+    drop(counter);
+    store.clear();
+    for _ in 0..1000 {
+        store.prune();
+        std::thread::yield_now();
+    }
+    assert_eq!(Arc::strong_count(&alive), 1);
+}
