@@ -39,6 +39,8 @@ const ROUNDS: usize = 4;
 /// After this many admissions in a row that gave up, only one in [`RETRY`] of them tries so hard.
 const PATIENCE: usize = 4096;
 const RETRY: usize = 16;
+/// Flushes that let what was deferred grow old enough. None under loom, whose models flush where they need it.
+const EPOCHS: usize = if cfg!(crossbeam_loom) { 0 } else { 4 };
 /// Entries a batch.
 const BATCH: usize = if cfg!(crossbeam_loom) { 1 } else { 32 };
 /// The bits of a stack's head that count.
@@ -226,7 +228,7 @@ impl<K: Send + Sync + 'static> Limbo<K> {
     /// once. Bounded: each round runs a few batches.
     pub(crate) fn flush_all(self: &Arc<Self>, entries: usize) {
         // The epoch crate runs up to eight deferred batches a flush, and two epochs have to pass.
-        for _ in 0..4 + entries / (8 * self.batch) {
+        for _ in 0..EPOCHS + entries / (8 * self.batch) {
             self.flush();
         }
     }
