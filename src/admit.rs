@@ -1,7 +1,7 @@
 //! Admission: room for a new key, from a free permit, an idle life or an eviction.
 //!
-//! In this order: a slot, memory, room, publication. What was taken and is not used goes back by being dropped, also when
-//! the user's `Eq` panics in between.
+//! In this order: a slot, memory, room, publication. What was taken and is not used goes back by
+//! being dropped, also when the user's `Eq` panics in between.
 
 use std::hash::Hash;
 
@@ -41,8 +41,8 @@ struct Room<'a> {
 impl<K: Send + Sync + 'static> Engine<K> {
     /// Counts `n` units under a key that was not found, and calls `bind` with its entry.
     ///
-    /// Takes a slot, then allocates, then takes a permit or evicts; what is not used goes back. The caller is
-    /// not pinned, so the key is dropped outside pins where it is not needed.
+    /// Takes a slot, then allocates, then takes a permit or evicts; what is not used goes back. The
+    /// caller is not pinned, so the key is dropped outside pins where it is not needed.
     pub(crate) fn admit<R>(
         &self,
         hash: KeyHash,
@@ -110,8 +110,9 @@ impl<K: Send + Sync + 'static> Engine<K> {
         }
     }
 
-    /// A slot for a new entry. Where there is none, what keeps slots is let go of first: idle lives (the key's own, and
-    /// a few others), dead entries that wait for an owner of their lists, and pending reports.
+    /// A slot for a new entry. Where there is none, what keeps slots is let go of first: idle lives
+    /// (the key's own, and a few others), dead entries that wait for an owner of their lists,
+    /// and pending reports.
     fn slot(&self, hash: KeyHash, key: &K, out: &mut Removals<'_, K>) -> Option<Slot<'_, K>>
     where
         K: Hash + Eq,
@@ -184,7 +185,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
             .ok_or(Rejected::Capacity)
     }
 
-    /// Evicts from the newcomer's own shard, else from the next ones, else from a sample of the index.
+    /// Evicts from the newcomer's own shard, else from the next ones, else from a sample of the
+    /// index.
     fn evict(
         &self,
         hash: KeyHash,
@@ -215,7 +217,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
         Some(Room { permit: self.succeed(sealed, guard, out), known })
     }
 
-    /// A victim without anybody's lists: the lowest count of a few live entries, from the newcomer's bucket on.
+    /// A victim without anybody's lists: the lowest count of a few live entries, from the
+    /// newcomer's bucket on.
     ///
     /// Goes round all buckets if it must, so that it finds a victim while there is a visible entry.
     #[cold]

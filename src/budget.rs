@@ -1,7 +1,7 @@
 //! The hard cap, as permits: no entry is visible without one.
 //!
-//! A permit is taken before an entry becomes visible and goes to a newcomer, or back, when a life has
-//! been sealed. It is never tied to the unlinking or the freeing of the entry.
+//! A permit is taken before an entry becomes visible and goes to a newcomer, or back, when a life
+//! has been sealed. It is never tied to the unlinking or the freeing of the entry.
 //!
 //! # Orderings
 //!

@@ -67,35 +67,36 @@ impl<K> Builder<K> {
 }
 
 impl<K, S> Builder<K, S> {
-    /// The most keys that are counted at once; at least 1. A store of capacity `n` holds `n` keys, however its
-    /// hasher spreads them.
+    /// The most keys that are counted at once; at least 1. A store of capacity `n` holds `n` keys,
+    /// however its hasher spreads them.
     pub fn capacity(mut self, capacity: usize) -> Self {
         self.capacity = Some(capacity);
         self
     }
 
-    /// Ends the life of a key that was not counted for longer than this. Never early, and late by at most
-    /// 1/64 of it (rounded down to a power of two of nanoseconds, at least 1 ns). None by default: then no
-    /// clock is read.
+    /// Ends the life of a key that was not counted for longer than this. Never early, and late by
+    /// at most 1/64 of it (rounded down to a power of two of nanoseconds, at least 1 ns). None
+    /// by default: then no clock is read.
     pub fn idle_ttl(mut self, ttl: Duration) -> Self {
         self.idle_ttl = Some(ttl);
         self
     }
 
-    /// The number of shards, at most 4096; rounded up to a power of two. It is about contention only: the
-    /// capacity belongs to the whole store. By default four for each core, as long as each has at
-    /// least 64 entries.
+    /// The number of shards, at most 4096; rounded up to a power of two. It is about contention
+    /// only: the capacity belongs to the whole store. By default four for each core, as long as
+    /// each has at least 64 entries.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
     }
 
-    /// Entries beyond the capacity that may exist while ended ones wait to be freed; 65,536 by default.
+    /// Entries beyond the capacity that may exist while ended ones wait to be freed; 65,536 by
+    /// default.
     ///
-    /// While some thread of the process stays pinned, this many lives can end before new keys are rejected with
-    /// [`Rejected::Memory`](crate::Rejected::Memory). With 0, a full store rejects every new key. In that case alone a
-    /// store grows by so many entries: by default up to 8 MiB, and what the keys have on the heap. Lower
-    /// it for many small stores.
+    /// While some thread of the process stays pinned, this many lives can end before new keys are
+    /// rejected with [`Rejected::Memory`](crate::Rejected::Memory). With 0, a full store
+    /// rejects every new key. In that case alone a store grows by so many entries: by default
+    /// up to 8 MiB, and what the keys have on the heap. Lower it for many small stores.
     pub fn slack(mut self, slack: usize) -> Self {
         self.slack = slack;
         self
@@ -123,10 +124,11 @@ impl<K, S> Builder<K, S> {
     /// Called once for each life that ends, on the thread that ended it, after its critical
     /// section and outside any pin of the store's own. It may call the store.
     ///
-    /// If it panics, the rest of the batch is still delivered, the store stays whole, and the first panic
-    /// goes on to the caller of the operation. Dropping the store delivers nothing: call
-    /// [`clear`](crate::CounterStore::clear) first to have the live counts reported. A listener that holds the store
-    /// itself keeps it alive for ever: give it a [`WeakStore`](crate::WeakStore).
+    /// If it panics, the rest of the batch is still delivered, the store stays whole, and the first
+    /// panic goes on to the caller of the operation. Dropping the store delivers nothing: call
+    /// [`clear`](crate::CounterStore::clear) first to have the live counts reported. A listener
+    /// that holds the store itself keeps it alive for ever: give it a
+    /// [`WeakStore`](crate::WeakStore).
     pub fn on_removal(
         mut self,
         listener: impl Fn(&Removal<'_, K>) + Send + Sync + 'static,
@@ -141,8 +143,8 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     S: BuildHasher,
 {
-    /// Builds the store and allocates its index: 8 to 16 bytes for each counter of the capacity, and about 2
-    /// for the eviction policy.
+    /// Builds the store and allocates its index: 8 to 16 bytes for each counter of the capacity,
+    /// and about 2 for the eviction policy.
     ///
     /// # Errors
     ///

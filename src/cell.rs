@@ -29,8 +29,8 @@
 //!
 //! # Orderings
 //!
-//! - `add` is Release: pairs with the Acquire load in `look`. What the adder wrote before (the tick of
-//!   last use) is seen by whoever judges the count.
+//! - `add` is Release: pairs with the Acquire load in `look`. What the adder wrote before (the tick
+//!   of last use) is seen by whoever judges the count.
 //! - The sealing compare-exchange is AcqRel: Release pairs with the Acquire load in `read`, which
 //!   makes `last` visible; Acquire pairs with `add`.
 //! - `last` is loaded Acquire and replaced AcqRel: an announcer that sees another's announcement

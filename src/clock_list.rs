@@ -1,21 +1,22 @@
 //! A shard's two intrusive lists, who owns them, and how entries come and go.
 //!
-//! The links are in the entries. A thread *takes* the lists by one exchange on `taken`; inside, everything is
-//! sequential. A thread that finds them taken does not wait: it goes to another shard, samples the index, or leaves the
-//! work for the next owner. While the lists are owned no code of the user runs: entries that leave
-//! are gathered in `gone` and let go of afterwards.
+//! The links are in the entries. A thread *takes* the lists by one exchange on `taken`; inside,
+//! everything is sequential. A thread that finds them taken does not wait: it goes to another
+//! shard, samples the index, or leaves the work for the next owner. While the lists are owned no
+//! code of the user runs: entries that leave are gathered in `gone` and let go of afterwards.
 //!
-//! New entries come in on `arrivals`, a lock-free stack, after they were published in the index; the next owner drains
-//! it. An entry that is sealed leaves when its *sealer* comes by: with the lists, or, where they are taken, by a note on
-//! `departures`, which the next owner heeds. An owner that meets a dead entry only takes it out of the
-//! list. So an entry's `ROSTER` hold is let go of once: when it has been drained and its sealer has come by, by
-//! whichever comes second. (An entry that the owner itself seals is out of the lists already.)
+//! New entries come in on `arrivals`, a lock-free stack, after they were published in the index;
+//! the next owner drains it. An entry that is sealed leaves when its *sealer* comes by: with the
+//! lists, or, where they are taken, by a note on `departures`, which the next owner heeds. An owner
+//! that meets a dead entry only takes it out of the list. So an entry's `ROSTER` hold is let go of
+//! once: when it has been drained and its sealer has come by, by whichever comes second. (An entry
+//! that the owner itself seals is out of the lists already.)
 //!
 //! # Orderings
 //!
 //! - `taken` is exchanged Acquire and stored Release: each owner sees what the last one did.
-//! - Arrivals and departures are pushed Release and taken Acquire: the seat as it was before publication, and the
-//!   seal, are the owner's to see.
+//! - Arrivals and departures are pushed Release and taken Acquire: the seat as it was before
+//!   publication, and the seal, are the owner's to see.
 
 use std::mem::ManuallyDrop;
 use std::ptr;
@@ -48,7 +49,8 @@ unsafe impl<K: Send + Sync> Send for Roster<K> {}
 // SAFETY: as above.
 unsafe impl<K: Send + Sync> Sync for Roster<K> {}
 
-/// Entries that have left the lists and still have their `ROSTER` hold, linked by `link`; and notes that were heeded.
+/// Entries that have left the lists and still have their `ROSTER` hold, linked by `link`; and notes
+/// that were heeded.
 #[must_use]
 pub(crate) struct Gone<K> {
     entries: *mut Entry<K>,
@@ -106,7 +108,8 @@ impl<K> Roster<K> {
             return None;
         }
         let result = self.lists.with_mut(|lists| {
-            // SAFETY: the exchange said that nobody had the lists, and nobody takes them before the store below.
+            // SAFETY: the exchange said that nobody had the lists, and nobody takes them before the
+            // store below.
             let lists = unsafe { &mut *lists };
             lists.drain(&self.arrivals);
             lists.heed(&self.departures);
@@ -165,7 +168,8 @@ fn push<T>(stack: &AtomicPtr<T>, new: *mut T, link: impl Fn(*mut T)) {
     }
 }
 
-/// Frees notes after a grace period: a sealer that is about to push another may still compare with one of them.
+/// Frees notes after a grace period: a sealer that is about to push another may still compare with
+/// one of them.
 fn free_notes<K>(mut notes: *mut Departure<K>, guard: &Guard) {
     let free = move || {
         while !notes.is_null() {
@@ -219,8 +223,8 @@ pub(crate) struct Lists<K> {
 
 /// An entry on loan to the owner of the lists, which `&mut Lists` is the proof of.
 ///
-/// The `ROSTER` hold keeps it alive while it is arriving, in the lists or departing, and its seat belongs to
-/// the owner. Null is no entry.
+/// The `ROSTER` hold keeps it alive while it is arriving, in the lists or departing, and its seat
+/// belongs to the owner. Null is no entry.
 fn listed<'a, K>(entry: *mut Entry<K>) -> Option<Ref<'a, K>> {
     // SAFETY: see above.
     unsafe { Ref::new(entry) }
@@ -307,8 +311,8 @@ impl<K> Lists<K> {
         }
     }
 
-    /// The sealer of an entry comes by. `true` if its `ROSTER` hold is to be let go of now; otherwise it is still
-    /// arriving, and goes when it is drained.
+    /// The sealer of an entry comes by. `true` if its `ROSTER` hold is to be let go of now;
+    /// otherwise it is still arriving, and goes when it is drained.
     pub(crate) fn depart(&mut self, entry: &Entry<K>) -> bool {
         // SAFETY: see `listed`.
         let place = unsafe {
@@ -334,8 +338,8 @@ impl<K> Lists<K> {
         }
     }
 
-    /// Puts arrivals into the lists, at most [`DRAIN`] of them, the oldest first. (Of a longer backlog, the newest
-    /// [`DRAIN`] first: the stack cannot be turned over in bounded steps.)
+    /// Puts arrivals into the lists, at most [`DRAIN`] of them, the oldest first. (Of a longer
+    /// backlog, the newest [`DRAIN`] first: the stack cannot be turned over in bounded steps.)
     fn drain(&mut self, arrivals: &AtomicPtr<Entry<K>>) {
         if self.backlog.is_null() && !arrivals.load(Ordering::Relaxed).is_null() {
             self.backlog = arrivals.swap(ptr::null_mut(), Ordering::Acquire);

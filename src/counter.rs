@@ -15,12 +15,12 @@ use crate::store::CounterStore;
 
 /// A handle to the counter of one key. See [`CounterStore::counter`].
 ///
-/// Holding it makes a hit little more than a `fetch_add`. It is never orphaned: when its entry has ended
-/// (evicted, idle, removed, cleared), the next use admits the key again and counts there. It does not
-/// protect its key from eviction. It keeps its store alive, and the memory of its entry.
+/// Holding it makes a hit little more than a `fetch_add`. It is never orphaned: when its entry has
+/// ended (evicted, idle, removed, cleared), the next use admits the key again and counts there. It
+/// does not protect its key from eviction. It keeps its store alive, and the memory of its entry.
 ///
-/// `Send` and not `Sync`: each holder takes a clone, which is what makes a hit free of pin and search. Shared
-/// state holds the [`CounterStore`].
+/// `Send` and not `Sync`: each holder takes a clone, which is what makes a hit free of pin and
+/// search. Shared state holds the [`CounterStore`].
 ///
 /// ```compile_fail
 /// fn must_be_sync<T: Sync>(_: T) {}
@@ -63,8 +63,8 @@ where
 
     /// Counts `n` units; returns the count after it. When rejected, `n`.
     ///
-    /// On a live entry, wait-free without a TTL and for `n` up to 2^32; otherwise lock-free. To tell a
-    /// rejection from a new life, use [`CounterStore::try_add`].
+    /// On a live entry, wait-free without a TTL and for `n` up to 2^32; otherwise lock-free. To
+    /// tell a rejection from a new life, use [`CounterStore::try_add`].
     #[inline]
     pub fn add(&self, n: u64) -> u64 {
         if let Some(entry) = self.entry.get() {

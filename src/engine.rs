@@ -1,11 +1,12 @@
 //! The operations, on hashes and entries: index, ledger, lists, budgets and clock put together.
 //!
-//! Nothing here hashes or converts a key. What ends is gathered in [`Removals`] and delivered by the caller.
+//! Nothing here hashes or converts a key. What ends is gathered in [`Removals`] and delivered by
+//! the caller.
 //!
 //! # Orderings
 //!
-//! The tick of last use is Relaxed throughout. It is written by max *before* the Release add to the count,
-//! and who judges it loads the count (Acquire) first: see [`is_idle`].
+//! The tick of last use is Relaxed throughout. It is written by max *before* the Release add to the
+//! count, and who judges it loads the count (Acquire) first: see [`is_idle`].
 
 use std::hash::Hash;
 use std::marker::PhantomData;
@@ -299,11 +300,13 @@ impl<K: Send + Sync + 'static> Engine<K> {
             // SAFETY: only the sealer has the report's hold.
             unsafe { out.push(entry, units, cause) };
         }
-        // SAFETY: each bit says that this thread took the entry out of that structure, under this guard.
+        // SAFETY: each bit says that this thread took the entry out of that structure, under this
+        // guard.
         unsafe { self.limbo.let_go(entry, done, guard) };
     }
 
-    /// The hold that the caller now has: that of the lists, if they were free and the entry was drained.
+    /// The hold that the caller now has: that of the lists, if they were free and the entry was
+    /// drained.
     fn take_off_roster(&self, shard: &Shard<K>, entry: Ref<'_, K>, guard: &Guard) -> u64 {
         match shard.roster.own(|lists| lists.depart(&entry)) {
             Some((departed, gone)) => {
@@ -394,8 +397,8 @@ impl<K> Drop for Engine<K> {
         let guard = pin();
         for shard in &mut self.shards {
             for entry in shard.roster.take_at_drop().drain(&guard) {
-                // SAFETY: it has left the lists, and nobody is in an operation. The iterator has read
-                // its link already.
+                // SAFETY: it has left the lists, and nobody is in an operation. The iterator has
+                // read its link already.
                 unsafe { self.limbo.let_go_at_drop(entry.as_ptr(), ROSTER) };
             }
         }

@@ -1,8 +1,8 @@
 //! A key, its cell and its links; who holds it; its two cache lines.
 //!
-//! The first line is read by everybody who searches a chain: link, hash, key. The second is written:
-//! count, tick, holds, the links of the CLOCK list. Readers of a key do not pay for writers of a
-//! count.
+//! The first line is read by everybody who searches a chain: link, hash, key. The second is
+//! written: count, tick, holds, the links of the CLOCK list. Readers of a key do not pay for
+//! writers of a count.
 //!
 //! # Who holds an entry
 //!
@@ -112,8 +112,8 @@ pub(crate) struct Entry<K> {
     life: Life,
 }
 
-// SAFETY: the raw pointers are links between entries of one store, which are sent and shared as a whole;
-// what they point to is accessed under the rules of their module. A key is dropped by
+// SAFETY: the raw pointers are links between entries of one store, which are sent and shared as a
+// whole; what they point to is accessed under the rules of their module. A key is dropped by
 // whichever thread frees the entry (Send) and read by all that search (Sync).
 unsafe impl<K: Send + Sync> Send for Entry<K> {}
 // SAFETY: as above; `seat` is accessed only by its owner, see `Seat`.
@@ -238,8 +238,8 @@ impl<K> Entry<K> {
     ///
     /// Nobody accesses the entry any more.
     pub(crate) unsafe fn end(entry: *mut Entry<K>) {
-        // SAFETY: by this function's own contract. Under loom the life is ended and nothing dropped, so
-        // that a use after this is seen, not undefined.
+        // SAFETY: by this function's own contract. Under loom the life is ended and nothing
+        // dropped, so that a use after this is seen, not undefined.
         unsafe {
             #[cfg(not(crossbeam_loom))]
             std::ptr::drop_in_place(entry);
@@ -249,8 +249,8 @@ impl<K> Entry<K> {
     }
 }
 
-/// A shared reference to a published entry that remembers the pointer it came from: the entry is freed through that
-/// pointer in the end, which a pointer made from a reference would not allow.
+/// A shared reference to a published entry that remembers the pointer it came from: the entry is
+/// freed through that pointer in the end, which a pointer made from a reference would not allow.
 pub(crate) struct Ref<'g, K> {
     entry: NonNull<Entry<K>>,
     borrowed: PhantomData<&'g Entry<K>>,
@@ -307,7 +307,8 @@ impl<K> Deref for Ref<'_, K> {
     }
 }
 
-/// An entry whose life this thread has just ended: proof that the seal was ours, with the exact count.
+/// An entry whose life this thread has just ended: proof that the seal was ours, with the exact
+/// count.
 ///
 /// It must be buried: credited, unlinked, let go.
 #[must_use]

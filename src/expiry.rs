@@ -1,9 +1,10 @@
 //! Who pays for expiry: every kind of traffic, in bounded steps.
 //!
-//! Each shard has an *idle hand* that goes round the buckets of the whole store, beginning with its own: traffic on a
-//! single key finds idle lives everywhere, and shards do not share a cache line for it. It needs no list: sealing
-//! needs no ownership, and the policy's order is not disturbed. It is moved by every admission, by a
-//! hit that refreshes its entry's tick, and by the first reader of each tick and shard; a step is a few buckets.
+//! Each shard has an *idle hand* that goes round the buckets of the whole store, beginning with its
+//! own: traffic on a single key finds idle lives everywhere, and shards do not share a cache line
+//! for it. It needs no list: sealing needs no ownership, and the policy's order is not disturbed.
+//! It is moved by every admission, by a hit that refreshes its entry's tick, and by the first
+//! reader of each tick and shard; a step is a few buckets.
 
 use crate::budget::Permit;
 use crate::engine::Engine;

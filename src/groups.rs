@@ -64,8 +64,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
     pub(crate) fn tidy(&self) {
         let guard = pin();
         for shard in &self.shards {
-            // Again while there is work, unless another thread has the lists and does it; and not for ever
-            // where others make more of it.
+            // Again while there is work, unless another thread has the lists and does it; and not
+            // for ever where others make more of it.
             for _ in 0..=self.limbo.exist() / HEED {
                 let Some((more, gone)) = shard.roster.own(|lists| lists.has_work()) else { break };
                 self.let_go_of(gone, &guard);
@@ -78,10 +78,11 @@ impl<K: Send + Sync + 'static> Engine<K> {
         self.limbo.flush();
     }
 
-    /// One exact reading of a group: units that are live, and that have ended by cause; each live entry goes to
-    /// `keep`, which says whether it could be kept.
+    /// One exact reading of a group: units that are live, and that have ended by cause; each live
+    /// entry goes to `keep`, which says whether it could be kept.
     ///
-    /// Lock-free: it starts again, under a new pin, only when an entry of the group was credited meanwhile.
+    /// Lock-free: it starts again, under a new pin, only when an entry of the group was credited
+    /// meanwhile.
     pub(crate) fn read_group(
         &self,
         group: usize,

@@ -10,9 +10,9 @@ use foldhash::quality::{FoldHasher, SeedableRandomState};
 /// The default hasher: foldhash (its `quality` variant), keyed with 128 bits that come from the
 /// operating system by way of `std`'s `RandomState`, 64 of them per store.
 ///
-/// An attacker who chooses keys without seeing the store's timing cannot aim them at one bucket. It is
-/// not a cryptographic hash: against one who can measure single operations over a long time, build
-/// the store with [`hasher(std::hash::RandomState::new())`](crate::Builder::hasher), which is
+/// An attacker who chooses keys without seeing the store's timing cannot aim them at one bucket. It
+/// is not a cryptographic hash: against one who can measure single operations over a long time,
+/// build the store with [`hasher(std::hash::RandomState::new())`](crate::Builder::hasher), which is
 /// SipHash-1-3 and costs more per operation.
 #[derive(Clone)]
 pub struct RandomState(SeedableRandomState);

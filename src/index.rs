@@ -1,29 +1,31 @@
 //! Lock-free chains of entries, one per bucket. New entries go in at the head only.
 //!
-//! The cap fixes the number of buckets, so nothing is ever resized. Michael's list (*High Performance
-//! Dynamic Lock-Free Hash Tables and List-Based Sets*, SPAA 2002, after Harris, DISC 2001), made simpler
-//! by inserting at the head alone:
+//! The cap fixes the number of buckets, so nothing is ever resized. Michael's list (*High
+//! Performance Dynamic Lock-Free Hash Tables and List-Based Sets*, SPAA 2002, after Harris, DISC
+//! 2001), made simpler by inserting at the head alone:
 //!
-//! - A chain runs from the newest to the oldest; the first entry that matches a key decides. If it has
-//!   ended, no live one lies deeper, since a new life goes in only when no live entry was found.
-//! - Uniqueness is one compare-exchange on the head of the chain that was searched: if the head is the
-//!   same pointer, no entry came in between. It is not a pointer that was freed and used again, since
-//!   the inserter is pinned from the search to the exchange.
-//! - A reader may walk on over entries that are being unlinked: their links lead to older entries, and
-//!   whatever is live among those stays reachable. It never restarts.
+//! - A chain runs from the newest to the oldest; the first entry that matches a key decides. If it
+//!   has ended, no live one lies deeper, since a new life goes in only when no live entry was
+//!   found.
+//! - Uniqueness is one compare-exchange on the head of the chain that was searched: if the head is
+//!   the same pointer, no entry came in between. It is not a pointer that was freed and used again,
+//!   since the inserter is pinned from the search to the exchange.
+//! - A reader may walk on over entries that are being unlinked: their links lead to older entries,
+//!   and whatever is live among those stays reachable. It never restarts.
 //!
-//! An entry is unlinked in two steps: it is *marked* (bit 0 of its own `next`, which freezes it), then a
-//! compare-exchange on its predecessor skips it, together with any run of marked entries behind it.
-//! Whoever's exchange that is lets go of each entry of the run. If the predecessor was marked meanwhile,
-//! its `next` has changed, the exchange fails and the walk starts again.
+//! An entry is unlinked in two steps: it is *marked* (bit 0 of its own `next`, which freezes it),
+//! then a compare-exchange on its predecessor skips it, together with any run of marked entries
+//! behind it. Whoever's exchange that is lets go of each entry of the run. If the predecessor was
+//! marked meanwhile, its `next` has changed, the exchange fails and the walk starts again.
 //!
 //! # Orderings
 //!
-//! - The insertion is Release and pairs with the Acquire loads of every walk: the entry is seen whole.
-//! - Marks are Release and come after the entry was credited; `next` is loaded Acquire: who sees the mark
-//!   sees the ledger that has the entry (see `ledger`).
-//! - The unlinking exchange is AcqRel: it republishes a link that it has read, and what is missing for a
-//!   later walker was credited before.
+//! - The insertion is Release and pairs with the Acquire loads of every walk: the entry is seen
+//!   whole.
+//! - Marks are Release and come after the entry was credited; `next` is loaded Acquire: who sees
+//!   the mark sees the ledger that has the entry (see `ledger`).
+//! - The unlinking exchange is AcqRel: it republishes a link that it has read, and what is missing
+//!   for a later walker was credited before.
 
 use std::hash::Hash;
 use std::ptr;
@@ -118,8 +120,8 @@ impl<K> Index<K> {
 
     /// Unlinks every marked entry of the chain and hands each to `let_go`.
     ///
-    /// Lock-free: it starts again only when somebody else changed the chain. When it returns, an entry
-    /// that was marked before the call is unlinked, by this thread or another.
+    /// Lock-free: it starts again only when somebody else changed the chain. When it returns, an
+    /// entry that was marked before the call is unlinked, by this thread or another.
     pub(crate) fn unlink_marked<'g>(
         &self,
         hash: KeyHash,

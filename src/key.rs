@@ -10,9 +10,10 @@ use equivalent::Equivalent;
 
 /// A form of a key that calls can be made with: `&str` for a store of `String`, and so on.
 ///
-/// A key is converted only when it is new (and by [`counter`](crate::CounterStore::counter), whose handle keeps it).
-/// Every key that is `Clone` is a form of itself. Pass `k`, not `&k`, for `k: &str`; `&b"abc"[..]` for bytes;
-/// `&"x"` where the keys are `&'static str`. For a form of your own, implement [`Equivalent`](crate::Equivalent) and `Hash` so that both agree with the key's
+/// A key is converted only when it is new (and by [`counter`](crate::CounterStore::counter), whose
+/// handle keeps it). Every key that is `Clone` is a form of itself. Pass `k`, not `&k`, for `k:
+/// &str`; `&b"abc"[..]` for bytes; `&"x"` where the keys are `&'static str`. For a form of your
+/// own, implement [`Equivalent`](crate::Equivalent) and `Hash` so that both agree with the key's
 /// `Eq` and `Hash`, then this.
 ///
 /// ```

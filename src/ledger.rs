@@ -5,32 +5,33 @@
 //! - `Settled(version)`: in the group itself;
 //! - an ended entry: in that entry's record, which includes the entry's own units.
 //!
-//! Crediting an entry is one compare-exchange that makes it the head. At that instant its units move from the
-//! chain to the totals. Before a head is replaced it is marked, so "marked, or the head" means
-//! "credited".
+//! Crediting an entry is one compare-exchange that makes it the head. At that instant its units
+//! move from the chain to the totals. Before a head is replaced it is marked, so "marked, or the
+//! head" means "credited".
 //!
-//! Who moved the head from `Settled` to an entry *owns the group's own totals* until the head is settled
-//! again: it copies the head's record there and puts back `Settled` with the next version. Meanwhile others
-//! credit on, from head to head. If the owner is stopped, one ended entry stays in memory as the
-//! head; nobody waits.
+//! Who moved the head from `Settled` to an entry *owns the group's own totals* until the head is
+//! settled again: it copies the head's record there and puts back `Settled` with the next version.
+//! Meanwhile others credit on, from head to head. If the owner is stopped, one ended entry stays in
+//! memory as the head; nobody waits.
 //!
-//! Only the sealer of an entry credits it. If it is stopped before, the entry stays in its chain, sealed,
-//! and readers count it from there.
+//! Only the sealer of an entry credits it. If it is stopped before, the entry stays in its chain,
+//! sealed, and readers count it from there.
 //!
 //! # Reading a group exactly
 //!
-//! Take the head and its totals; walk the chains, counting live entries, and ended ones that are not
-//! credited; take the head again. If it is the same, no credit went through in between, so each unit was
-//! counted once. A head never comes back: a `Settled` has a version of its own, and an entry's memory is
-//! not used again while the reader is pinned.
+//! Take the head and its totals; walk the chains, counting live entries, and ended ones that are
+//! not credited; take the head again. If it is the same, no credit went through in between, so each
+//! unit was counted once. A head never comes back: a `Settled` has a version of its own, and an
+//! entry's memory is not used again while the reader is pinned.
 //!
 //! # Orderings
 //!
 //! - The crediting exchange is AcqRel. Release publishes the record, and the seal of the entry, to
 //!   the Acquire load of the head. Acquire: the new record rests on the old one.
-//! - The group's own totals are stored Release, after the exchange that took the head from `Settled`. A
-//!   reader loads them Relaxed and then has an Acquire fence before it loads the head again: had it seen one of
-//!   the new values, it would see the head changed. (A sequence lock, with the head as the sequence.)
+//! - The group's own totals are stored Release, after the exchange that took the head from
+//!   `Settled`. A reader loads them Relaxed and then has an Acquire fence before it loads the head
+//!   again: had it seen one of the new values, it would see the head changed. (A sequence lock,
+//!   with the head as the sequence.)
 //! - A crediter that read them torn fails its exchange: the head is not the one it expects.
 //! - The mark comes before the head is replaced (program order, then the Release of the exchange).
 
@@ -91,9 +92,10 @@ impl<K> Ledger<K> {
         self.groups.len()
     }
 
-    /// Credits an ended entry to the group of its bucket and marks it. Lock-free: each failed exchange is
-    /// another credit. Heads that were replaced go to `let_go`, to lose their [`LEDGER`](crate::entry::LEDGER)
-    /// hold; `true` if the entry itself is to lose its hold too.
+    /// Credits an ended entry to the group of its bucket and marks it. Lock-free: each failed
+    /// exchange is another credit. Heads that were replaced go to `let_go`, to lose their
+    /// [`LEDGER`](crate::entry::LEDGER) hold; `true` if the entry itself is to lose its hold
+    /// too.
     pub(crate) fn credit<'g>(
         &self,
         bucket: usize,

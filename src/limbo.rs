@@ -2,26 +2,27 @@
 //!
 //! # The bound
 //!
-//! A slot stands for one entry that exists: allocated and not yet freed. It is taken before anything
-//! is evicted and given back by the free itself, so entries that exist never exceed
-//! `capacity + slack`, whatever the epochs do. An entry that only handles hold gives its slot back at
-//! once: from then on it is its holders' memory.
+//! A slot stands for one entry that exists: allocated and not yet freed. It is taken before
+//! anything is evicted and given back by the free itself, so entries that exist never exceed
+//! `capacity + slack`, whatever the epochs do. An entry that only handles hold gives its slot back
+//! at once: from then on it is its holders' memory.
 //!
 //! # Limbo
 //!
-//! The epoch crate keeps deferred frees in bags per thread, and a thread that goes idle keeps its bag.
-//! So an entry that nobody holds goes to its shard's stack instead. Who pushes the one that fills a
-//! batch takes the whole stack, defers *one* closure for it and flushes at once. The stack's head counts its
-//! entries in the low bits that their alignment leaves free.
+//! The epoch crate keeps deferred frees in bags per thread, and a thread that goes idle keeps its
+//! bag. So an entry that nobody holds goes to its shard's stack instead. Who pushes the one that
+//! fills a batch takes the whole stack, defers *one* closure for it and flushes at once. The
+//! stack's head counts its entries in the low bits that their alignment leaves free.
 //!
-//! After the grace period keys are dropped, and the memory goes to the shard's spares (`spare`), with its
-//! slot, or back to the allocator.
+//! After the grace period keys are dropped, and the memory goes to the shard's spares (`spare`),
+//! with its slot, or back to the allocator.
 //!
 //! # Orderings
 //!
 //! - `push` is Release, `take` Acquire: who takes a batch sees all that was done to its entries.
-//! - The deferral is made under a guard after the take. Each entry was unlinked before it was let go by
-//!   its last holder, so only guards older than that can still reach it, and the collector waits for those.
+//! - The deferral is made under a guard after the take. Each entry was unlinked before it was let
+//!   go by its last holder, so only guards older than that can still reach it, and the collector
+//!   waits for those.
 //! - `exist` is taken Acquire and released Release, like a permit.
 //! - `dry` is Relaxed: a hint, both outcomes of any race are sound.
 
@@ -39,7 +40,8 @@ const ROUNDS: usize = 4;
 /// After this many admissions in a row that gave up, only one in [`RETRY`] of them tries so hard.
 const PATIENCE: usize = 4096;
 const RETRY: usize = 16;
-/// Flushes that let what was deferred grow old enough. None under loom, whose models flush where they need it.
+/// Flushes that let what was deferred grow old enough. None under loom, whose models flush where
+/// they need it.
 const EPOCHS: usize = if cfg!(crossbeam_loom) { 0 } else { 4 };
 /// Entries a batch.
 const BATCH: usize = if cfg!(crossbeam_loom) { 1 } else { 32 };
@@ -72,7 +74,8 @@ pub(crate) struct Limbo<K> {
     dry: CachePadded<AtomicUsize>,
 }
 
-/// The right to one entry that exists, and spare memory for it if there was some. Dropping it gives both back.
+/// The right to one entry that exists, and spare memory for it if there was some. Dropping it gives
+/// both back.
 #[must_use]
 pub(crate) struct Slot<'a, K> {
     limbo: &'a Limbo<K>,
@@ -195,7 +198,8 @@ impl<K> Limbo<K> {
 }
 
 impl<K: Send + Sync + 'static> Limbo<K> {
-    /// Whether an admission that found no slot is to try hard: not each where many in a row did so in vain.
+    /// Whether an admission that found no slot is to try hard: not each where many in a row did so
+    /// in vain.
     #[cold]
     pub(crate) fn is_worth_trying(&self) -> bool {
         let dry = self.dry.fetch_add(1, Ordering::Relaxed);
@@ -224,8 +228,8 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         guard.flush();
     }
 
-    /// Flushes until what was retired has been freed, as long as nobody is pinned; for those who drop many entries at
-    /// once. Bounded: each round runs a few batches.
+    /// Flushes until what was retired has been freed, as long as nobody is pinned; for those who
+    /// drop many entries at once. Bounded: each round runs a few batches.
     pub(crate) fn flush_all(self: &Arc<Self>, entries: usize) {
         // The epoch crate runs up to eight deferred batches a flush, and two epochs have to pass.
         for _ in 0..EPOCHS + entries / (8 * self.batch) {
@@ -237,8 +241,8 @@ impl<K: Send + Sync + 'static> Limbo<K> {
     ///
     /// # Safety
     ///
-    /// The caller has these holds. The entry can no longer be reached through these structures, and the
-    /// caller's guard is older than that.
+    /// The caller has these holds. The entry can no longer be reached through these structures, and
+    /// the caller's guard is older than that.
     pub(crate) unsafe fn let_go(self: &Arc<Self>, entry: Ref<'_, K>, bits: u64, guard: &Guard) {
         if bits == 0 {
             return;
@@ -299,18 +303,19 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         }
         let first = without_count(top.swap(ptr::null_mut(), Ordering::Acquire));
         let limbo = Arc::clone(self);
-        // SAFETY: the closure owns the batch, which nobody else can take, and a share of the budget.
-        // `K: Send`, so any thread may drop the keys. It runs when the grace period is over; see the
-        // module's documentation.
+        // SAFETY: the closure owns the batch, which nobody else can take, and a share of the
+        // budget. `K: Send`, so any thread may drop the keys. It runs when the grace period
+        // is over; see the module's documentation.
         unsafe { guard.defer(move || limbo.free(&limbo.stacks[shard], first)) };
     }
 }
 
-/// Drops the entry at the head of a batch and moves on to the next; the memory, and whether the entry
-/// still had its slot.
+/// Drops the entry at the head of a batch and moves on to the next; the memory, and whether the
+/// entry still had its slot.
 ///
 /// A key whose `Drop` panics loses neither its slot nor the rest of the batch: the panic has been
-/// reported by the panic hook, and it goes no further, since the caller has nothing to do with the key.
+/// reported by the panic hook, and it goes no further, since the caller has nothing to do with the
+/// key.
 ///
 /// # Safety
 ///
@@ -345,8 +350,8 @@ unsafe fn drop_quietly<K>(entry: *mut Entry<K>) -> Blank<K> {
 }
 
 impl<K> Limbo<K> {
-    /// Lets go of an entry when the store is dropped and nobody is in an operation of it; frees it at
-    /// once if that was the last hold.
+    /// Lets go of an entry when the store is dropped and nobody is in an operation of it; frees it
+    /// at once if that was the last hold.
     ///
     /// # Safety
     ///

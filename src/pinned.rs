@@ -15,10 +15,11 @@ use crate::store::CounterStore;
 
 /// A store under an epoch pin: each hit saves the cost of its own. See [`CounterStore::pin`].
 ///
-/// For a batch, not for keeping: while it lives, nothing that has ended is freed in any store of this process, and
-/// each store rejects new keys once its own [`slack`](crate::Builder::slack) is used up. An operation that admits a key gives the pin
-/// up for as long as that takes, so that a long batch of new keys does not hold on to its own garbage. It stays
-/// on its thread: do not keep it across an `await`.
+/// For a batch, not for keeping: while it lives, nothing that has ended is freed in any store of
+/// this process, and each store rejects new keys once its own [`slack`](crate::Builder::slack) is
+/// used up. An operation that admits a key gives the pin up for as long as that takes, so that a
+/// long batch of new keys does not hold on to its own garbage. It stays on its thread: do not keep
+/// it across an `await`.
 ///
 /// ```compile_fail
 /// fn must_be_send<T: Send>(_: T) {}

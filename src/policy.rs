@@ -1,25 +1,26 @@
 //! Which entry goes: plain sequential code over numbers, owned by one sweeper at a time.
 //!
-//! A shard's entries are in two FIFO lists: *probation* for newcomers and *main*, the CLOCK list. This file
-//! decides; `clock_list` moves the entries. What is decided:
+//! A shard's entries are in two FIFO lists: *probation* for newcomers and *main*, the CLOCK list.
+//! This file decides; `clock_list` moves the entries. What is decided:
 //!
-//! - **Newcomer.** Its fingerprint is looked up in the *ghost*, a small set of what was evicted lately. A key that
-//!   the ghost knows goes to main, any other to probation. Where it had left from moves the target size of
-//!   probation: a key that left probation too early makes it larger, one that left main makes it smaller. Keys
-//!   that nobody knows let it drift back.
-//! - **From which list** to take a victim: from main if it is larger than its share, else from probation.
-//! - **Probation:** used fewer than twice since it came: out. Otherwise on to main, with credit for very
-//!   frequent use.
+//! - **Newcomer.** Its fingerprint is looked up in the *ghost*, a small set of what was evicted
+//!   lately. A key that the ghost knows goes to main, any other to probation. Where it had left
+//!   from moves the target size of probation: a key that left probation too early makes it larger,
+//!   one that left main makes it smaller. Keys that nobody knows let it drift back.
+//! - **From which list** to take a victim: from main if it is larger than its share, else from
+//!   probation.
+//! - **Probation:** used fewer than twice since it came: out. Otherwise on to main, with credit for
+//!   very frequent use.
 //! - **Main** is a CLOCK with credit of several bits (GCLOCK; Smith, *ACM TODS* 3(3), 1978): each
 //!   visit adds the bit length of the number of uses since the last visit and takes one away. At
 //!   zero: out.
 //!
-//! Two FIFO lists with a ghost are from S3-FIFO (Yang et al., SOSP 2023); a target that moves with hits in the ghost
-//! is from ARC (Megiddo and Modha, FAST 2003). The number of uses comes for free: the counter is its own reference
-//! bit, see `cell`.
+//! Two FIFO lists with a ghost are from S3-FIFO (Yang et al., SOSP 2023); a target that moves with
+//! hits in the ghost is from ARC (Megiddo and Modha, FAST 2003). The number of uses comes for free:
+//! the counter is its own reference bit, see `cell`.
 //!
-//! Capacity belongs to the whole store and shards have no fixed share of it: where the policy needs the capacity of its shard
-//! it takes the shard's population at that moment.
+//! Capacity belongs to the whole store and shards have no fixed share of it: where the policy needs
+//! the capacity of its shard it takes the shard's population at that moment.
 
 use crate::cell::USES_RANGE;
 use crate::hash::KeyHash;
@@ -66,9 +67,9 @@ pub(crate) fn uses_since(snap: u16, uses: u16) -> u16 {
     uses.wrapping_sub(snap) % USES_RANGE
 }
 
-/// `uses` since an entry came, with the help of the `units` that were added: where each use added one unit, both agree
-/// modulo [`USES_RANGE`], and the units say how often the field has wrapped. Otherwise a heavy key could leave probation
-/// by the wrong door.
+/// `uses` since an entry came, with the help of the `units` that were added: where each use added
+/// one unit, both agree modulo [`USES_RANGE`], and the units say how often the field has wrapped.
+/// Otherwise a heavy key could leave probation by the wrong door.
 pub(crate) fn unwrapped(uses: u16, units: u64) -> u16 {
     let agree = units % u64::from(USES_RANGE) == u64::from(uses);
     if agree { units.min(u16::MAX.into()) as u16 } else { uses }

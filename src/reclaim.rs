@@ -1,11 +1,13 @@
-//! The one place that names `crossbeam-epoch`: pinning, and deferring a free to after the grace period.
+//! The one place that names `crossbeam-epoch`: pinning, and deferring a free to after the grace
+//! period.
 //!
 //! The collector is this crate's own, one for the process: another crate's long pin on the default
-//! collector does not stop our frees, and our users' keys are not dropped inside other crates' calls.
-//! (Under loom it is the default collector, which loom resets for each execution.)
+//! collector does not stop our frees, and our users' keys are not dropped inside other crates'
+//! calls. (Under loom it is the default collector, which loom resets for each execution.)
 //!
-//! loom does not see a use after free of memory that an epoch scheme frees. So under loom each entry
-//! carries a [`Life`]: freeing *writes* a cell that each access *reads*, and the memory is kept.
+//! loom does not see a use after free of memory that an epoch scheme frees. So under loom each
+//! entry carries a [`Life`]: freeing *writes* a cell that each access *reads*, and the memory is
+//! kept.
 
 use crossbeam_epoch as epoch;
 
@@ -18,8 +20,8 @@ impl Guard {
     ///
     /// # Safety
     ///
-    /// `f` may run on any thread and at any later time: what it captures must be `Send` in effect and
-    /// live until then.
+    /// `f` may run on any thread and at any later time: what it captures must be `Send` in effect
+    /// and live until then.
     pub(crate) unsafe fn defer(&self, f: impl FnOnce()) {
         // SAFETY: by this function's own contract.
         unsafe { self.0.defer_unchecked(f) }

@@ -15,7 +15,8 @@ use crate::reclaim::pin;
 pub struct Removal<'a, K> {
     /// The key.
     pub key: &'a K,
-    /// The exact final count. An increment that raced with the end is either in it or in the next life.
+    /// The exact final count. An increment that raced with the end is either in it or in the next
+    /// life.
     pub count: u64,
     /// Why the life ended.
     pub cause: Cause,
@@ -31,8 +32,8 @@ struct Pending<K> {
     cause: Cause,
 }
 
-/// The removals of one operation, delivered after its critical section: by [`deliver`](Self::deliver), or on
-/// the way out of a panic.
+/// The removals of one operation, delivered after its critical section: by
+/// [`deliver`](Self::deliver), or on the way out of a panic.
 pub(crate) struct Removals<'s, K: Send + Sync + 'static> {
     engine: &'s Engine<K>,
     pending: Vec<Pending<K>>,
@@ -51,22 +52,24 @@ impl<'s, K: Send + Sync + 'static> Removals<'s, K> {
         self.pending.push(Pending { entry: entry.as_non_null(), count, cause });
     }
 
-    /// Calls the listener for each. If it panics, the rest is still delivered, and the first panic goes on.
+    /// Calls the listener for each. If it panics, the rest is still delivered, and the first panic
+    /// goes on.
     #[inline]
     pub(crate) fn deliver(mut self) {
         self.deliver_so_far();
         std::mem::take(&mut self.panics).resume();
     }
 
-    /// The same for one of several batches: the first panic goes on when the last of them has been delivered.
+    /// The same for one of several batches: the first panic goes on when the last of them has been
+    /// delivered.
     #[inline]
     pub(crate) fn deliver_into(mut self, panics: &mut Panics) {
         self.deliver_so_far();
         panics.keep(std::mem::take(&mut self.panics));
     }
 
-    /// In the middle of an operation, outside its pins and while it has neither permit nor slot. A panic waits for
-    /// the end.
+    /// In the middle of an operation, outside its pins and while it has neither permit nor slot. A
+    /// panic waits for the end.
     #[inline]
     pub(crate) fn deliver_so_far(&mut self) {
         if !self.pending.is_empty() {
@@ -94,7 +97,8 @@ impl<'s, K: Send + Sync + 'static> Removals<'s, K> {
 }
 
 impl<K: Send + Sync + 'static> Drop for Removals<'_, K> {
-    /// On the way out of a panic: a second one would abort, so what the listener throws now is dropped.
+    /// On the way out of a panic: a second one would abort, so what the listener throws now is
+    /// dropped.
     fn drop(&mut self) {
         self.deliver_so_far();
         std::mem::forget(std::mem::take(&mut self.panics));

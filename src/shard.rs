@@ -3,8 +3,8 @@
 use crate::clock_list::Roster;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
-/// Lives and calls, since the store was built. Each is exact once nothing is in flight; together they are
-/// not one instant's picture.
+/// Lives and calls, since the store was built. Each is exact once nothing is in flight; together
+/// they are not one instant's picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

@@ -58,10 +58,11 @@ impl Totals {
     }
 }
 
-/// The live counters and the totals of a store, taken by [`CounterStore::snapshot`](crate::CounterStore::snapshot).
+/// The live counters and the totals of a store, taken by
+/// [`CounterStore::snapshot`](crate::CounterStore::snapshot).
 ///
-/// No keys are cloned: it holds on to the entries that it shows, also when they end. That memory is the
-/// snapshot's, and does not count against the store's slack.
+/// No keys are cloned: it holds on to the entries that it shows, also when they end. That memory is
+/// the snapshot's, and does not count against the store's slack.
 pub struct Snapshot<K: Send + Sync + 'static> {
     /// Each with one handle's hold.
     entries: Vec<(NonNull<Entry<K>>, u64)>,
@@ -116,8 +117,8 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
         Iter(self.entries.iter())
     }
 
-    /// How many counters it shows. The store is read bit by bit, so while others admit and evict this may be more
-    /// than its capacity.
+    /// How many counters it shows. The store is read bit by bit, so while others admit and evict
+    /// this may be more than its capacity.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -180,8 +181,8 @@ impl<'a, K> Iterator for Iter<'a, K> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let &(entry, count) = self.0.next()?;
-        // SAFETY: the snapshot's hold keeps the entry alive for as long as it is borrowed, and the key of a
-        // published entry never changes.
+        // SAFETY: the snapshot's hold keeps the entry alive for as long as it is borrowed, and the
+        // key of a published entry never changes.
         Some((unsafe { &*entry.as_ptr() }.key(), count))
     }
 

@@ -1,13 +1,14 @@
-//! Memory of freed entries, kept for the next admissions of a shard: an allocator is asked, and asked across
-//! threads, only where a shard's share of spares is used up.
+//! Memory of freed entries, kept for the next admissions of a shard: an allocator is asked, and
+//! asked across threads, only where a shard's share of spares is used up.
 //!
-//! Owned like the CLOCK lists: one exchange on `taken`, sequential inside, and nobody waits. A thread that finds the
-//! spares taken allocates or frees instead. A spare is memory without an entry in it; its slot stays taken.
+//! Owned like the CLOCK lists: one exchange on `taken`, sequential inside, and nobody waits. A
+//! thread that finds the spares taken allocates or frees instead. A spare is memory without an
+//! entry in it; its slot stays taken.
 //!
 //! # Orderings
 //!
-//! `taken` is exchanged Acquire and stored Release. `len` is written by the owner only, Relaxed: others read
-//! it as a hint.
+//! `taken` is exchanged Acquire and stored Release. `len` is written by the owner only, Relaxed:
+//! others read it as a hint.
 
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -30,7 +31,8 @@ pub(crate) struct Spares<K> {
     first: UnsafeCell<Option<NonNull<MaybeUninit<Entry<K>>>>>,
 }
 
-// SAFETY: what is in the list is memory without a key, owned by the list and accessed under `taken`.
+// SAFETY: what is in the list is memory without a key, owned by the list and accessed under
+// `taken`.
 unsafe impl<K> Send for Spares<K> {}
 // SAFETY: as above.
 unsafe impl<K> Sync for Spares<K> {}
@@ -44,7 +46,8 @@ impl<K> Spares<K> {
         Self {
             taken: AtomicBool::new(false),
             len: AtomicUsize::new(0),
-            // loom follows each entry from its birth to its end, so under loom no memory is used twice.
+            // loom follows each entry from its birth to its end, so under loom no memory is used
+            // twice.
             max: if cfg!(crossbeam_loom) { 0 } else { max },
             first: UnsafeCell::new(None),
         }
@@ -96,7 +99,8 @@ impl<K> Spares<K> {
                     continue;
                 }
                 let blank = NonNull::from(Box::leak(blank));
-                // SAFETY: the exchange made us the owner, and the memory is large enough for a link.
+                // SAFETY: the exchange made us the owner, and the memory is large enough for a
+                // link.
                 unsafe {
                     blank.cast::<Link<K>>().write(Link { next: *first });
                     *first = Some(blank);

@@ -28,9 +28,9 @@ pub(crate) struct Inner<K, S> {
 
 /// Counters per key under a hard cap. A clone is another handle to the same store.
 ///
-/// See the [crate's documentation](crate) for the promises, and the methods for the progress that each
-/// makes: *wait-free* is bounded by the length of a chain (about one entry), *lock-free* starts again only
-/// when another thread got something done. No operation waits for another thread.
+/// See the [crate's documentation](crate) for the promises, and the methods for the progress that
+/// each makes: *wait-free* is bounded by the length of a chain (about one entry), *lock-free*
+/// starts again only when another thread got something done. No operation waits for another thread.
 pub struct CounterStore<K, S = RandomState> {
     pub(crate) inner: Arc<Inner<K, S>>,
 }
@@ -43,7 +43,8 @@ where
     ///
     /// # Panics
     ///
-    /// If the capacity is 0 or its memory cannot be had; [`builder`](Self::builder) returns an error instead.
+    /// If the capacity is 0 or its memory cannot be had; [`builder`](Self::builder) returns an
+    /// error instead.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         match Self::builder().capacity(capacity).build() {
@@ -93,8 +94,9 @@ impl<K, S> CounterStore<K, S> {
         self.inner.engine.capacity()
     }
 
-    /// Ended entries that were not freed yet: those that wait for a grace period. Not those that only a [`Counter`]
-    /// or a [`Snapshot`] still holds. Wait-free; while operations are in flight, an estimate.
+    /// Ended entries that were not freed yet: those that wait for a grace period. Not those that
+    /// only a [`Counter`] or a [`Snapshot`] still holds. Wait-free; while operations are in
+    /// flight, an estimate.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.inner.engine.waiting()
@@ -129,9 +131,9 @@ where
 
     /// Counts one under the key; returns the count after it, 1 if the key is new. When rejected, 1.
     ///
-    /// A hit is one hash, one pin, one short chain and one `fetch_add`, and it allocates nothing: wait-free without
-    /// a TTL. With one, it also reads the clock, and the use that moves the key's tick does one bounded step of
-    /// expiry: lock-free. So is a new key.
+    /// A hit is one hash, one pin, one short chain and one `fetch_add`, and it allocates nothing:
+    /// wait-free without a TTL. With one, it also reads the clock, and the use that moves the
+    /// key's tick does one bounded step of expiry: lock-free. So is a new key.
     #[inline]
     pub fn increment<Q>(&self, key: &Q) -> u64
     where
@@ -169,7 +171,8 @@ where
     ///
     /// # Errors
     ///
-    /// [`Rejected`], with the reason. The units, clamped to [`MAX_COUNT`], are in [`Totals::rejected`].
+    /// [`Rejected`], with the reason. The units, clamped to [`MAX_COUNT`], are in
+    /// [`Totals::rejected`].
     #[inline]
     pub fn try_add<Q>(&self, key: &Q, n: u64) -> Result<u64, Rejected>
     where
@@ -205,7 +208,8 @@ where
         self.engine().admit(hash, key, n, out, |_| ()).map(|(count, ())| count)
     }
 
-    /// The count of a key, if it is live. Does not count as use. Lock-free; wait-free without a TTL.
+    /// The count of a key, if it is live. Does not count as use. Lock-free; wait-free without a
+    /// TTL.
     #[must_use]
     pub fn get<Q>(&self, key: &Q) -> Option<u64>
     where
@@ -226,8 +230,8 @@ where
         self.get(key).is_some()
     }
 
-    /// Ends the life of a key; returns its exact final count. An increment that races with it is either in that
-    /// count or in the next life. Lock-free.
+    /// Ends the life of a key; returns its exact final count. An increment that races with it is
+    /// either in that count or in the next life. Lock-free.
     pub fn remove<Q>(&self, key: &Q) -> Option<u64>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -251,7 +255,8 @@ where
     }
 
     /// Ends the lives that have been idle for longer than the TTL; how many. Also frees what can be
-    /// freed. Lock-free, O(capacity). Not needed for correctness: ordinary traffic does the same bit by bit.
+    /// freed. Lock-free, O(capacity). Not needed for correctness: ordinary traffic does the same
+    /// bit by bit.
     pub fn prune(&self) -> usize {
         let mut ended = 0;
         let mut panics = Panics::default();
@@ -265,8 +270,9 @@ where
         ended
     }
 
-    /// A handle to one counter, for a connection or a task that counts under one key for long: no hash,
-    /// no pin, no search. Counts as a use, admits the key, and always converts it, since the handle keeps it.
+    /// A handle to one counter, for a connection or a task that counts under one key for long: no
+    /// hash, no pin, no search. Counts as a use, admits the key, and always converts it, since
+    /// the handle keeps it.
     #[must_use]
     pub fn counter<Q>(&self, key: &Q) -> Counter<K, S>
     where
@@ -276,15 +282,15 @@ where
         Counter::new(self.clone(), key.to_key())
     }
 
-    /// Pins once for many operations: each hit saves its own pin. Not to be kept: while it lives, nothing that has
-    /// ended is freed in any store of this process. See [`Pinned`].
+    /// Pins once for many operations: each hit saves its own pin. Not to be kept: while it lives,
+    /// nothing that has ended is freed in any store of this process. See [`Pinned`].
     #[must_use]
     pub fn pin(&self) -> Pinned<'_, K, S> {
         Pinned::new(self)
     }
 
-    /// All live counters and the totals, exactly: at least what had been added when it began, at most what had been
-    /// added when it ended, each unit once. Lock-free, O(capacity).
+    /// All live counters and the totals, exactly: at least what had been added when it began, at
+    /// most what had been added when it ended, each unit once. Lock-free, O(capacity).
     #[must_use]
     pub fn snapshot(&self) -> Snapshot<K> {
         Snapshot::take(self.engine())

@@ -1,8 +1,9 @@
 //! The hand: makes room for one newcomer by visiting entries from the old ends of the lists.
 //!
-//! At most [`MAX_VISITS`] live entries are visited and at most [`MAX_DEAD`] dead ones taken out. When
-//! the visits are used up, the visited entry with the lowest credit goes. An entry is sealed by
-//! compare-exchange from the count that it was judged by: if it was used meanwhile it stays, rightly.
+//! At most [`MAX_VISITS`] live entries are visited and at most [`MAX_DEAD`] dead ones taken out.
+//! When the visits are used up, the visited entry with the lowest credit goes. An entry is sealed
+//! by compare-exchange from the count that it was judged by: if it was used meanwhile it stays,
+//! rightly.
 
 use crate::cell::{Cause, Seen};
 use crate::clock_list::Lists;
@@ -20,9 +21,9 @@ pub(crate) const MAX_DEAD: usize = 16;
 /// The time, where there is a TTL.
 pub(crate) type Time<'a> = Option<(&'a Timer, Now)>;
 
-/// Whether the entry has been idle for longer than the TTL. `seen` was loaded before this is called: the
-/// tick is at least as new as the count (an adder writes the tick first, then adds with Release; `seen` was
-/// loaded with Acquire).
+/// Whether the entry has been idle for longer than the TTL. `seen` was loaded before this is
+/// called: the tick is at least as new as the count (an adder writes the tick first, then adds with
+/// Release; `seen` was loaded with Acquire).
 pub(crate) fn is_idle<K>(entry: &Entry<K>, time: Time<'_>) -> bool {
     time.is_some_and(|(timer, now)| timer.expired(entry.tick().load(Ordering::Relaxed), now))
 }
@@ -57,7 +58,8 @@ enum Visit<'g, K> {
 }
 
 impl<K> Lists<K> {
-    /// Seals one entry, or none where the lists are empty or all their entries are in use right now.
+    /// Seals one entry, or none where the lists are empty or all their entries are in use right
+    /// now.
     pub(crate) fn make_room<'g>(
         &mut self,
         time: Time<'_>,

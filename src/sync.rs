@@ -48,8 +48,8 @@ mod std_impl {
 
 #[cfg(crossbeam_loom)]
 mod loom_impl {
-    // `std`'s: loom's own has no `Weak`. loom does not see that the last drop comes after all others;
-    // the models join their threads before it.
+    // `std`'s: loom's own has no `Weak`. loom does not see that the last drop comes after all
+    // others; the models join their threads before it.
     pub(crate) use std::sync::{Arc, Weak};
 
     pub(crate) use loom::cell::UnsafeCell;

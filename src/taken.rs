@@ -1,4 +1,5 @@
-//! The store while somebody owns lists: nobody waits, nothing is lost, and the next owner heeds what was left.
+//! The store while somebody owns lists: nobody waits, nothing is lost, and the next owner heeds
+//! what was left.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,7 +79,8 @@ fn removals_leave_notes_that_the_next_owners_heed() {
     settled(&store);
 }
 
-/// Traps 4 and 6: sealed before it was drained, between the drain and the sealer's visit, and after.
+/// Traps 4 and 6: sealed before it was drained, between the drain and the sealer's visit, and
+/// after.
 #[test]
 fn who_comes_second_lets_go() {
     let store = CounterStore::<u64>::builder().capacity(64).shards(1).build().expect("valid");
@@ -101,7 +103,8 @@ fn who_comes_second_lets_go() {
     settled(&store);
 }
 
-/// An idle life gives its slot to the next where there is no slack, and a pending report does not keep it.
+/// An idle life gives its slot to the next where there is no slack, and a pending report does not
+/// keep it.
 #[test]
 fn idle_lives_pay_for_slots() {
     let (clock, mock) = quanta::Clock::mock();
@@ -142,8 +145,8 @@ fn a_heavy_key_stays_when_its_uses_wrap() {
     }
 }
 
-/// Dead entries that wait for an owner of their lists do not use up the slack: an admission that finds no slot owns
-/// them.
+/// Dead entries that wait for an owner of their lists do not use up the slack: an admission that
+/// finds no slot owns them.
 #[test]
 fn a_small_slack_is_not_used_up_by_notes() {
     for slack in [1, 8, 1024] {
@@ -161,7 +164,8 @@ fn a_small_slack_is_not_used_up_by_notes() {
     }
 }
 
-/// What arrives or departs while a former owner's rest is still to be worked off is not lost when the store is dropped.
+/// What arrives or departs while a former owner's rest is still to be worked off is not lost when
+/// the store is dropped.
 #[test]
 fn a_drop_takes_all_that_is_on_its_way() {
     let alive = Arc::new(());

@@ -1,5 +1,5 @@
-//! The policy once more, naively: deques and maps, written from its description alone. The store must evict the same
-//! keys in the same order.
+//! The policy once more, naively: deques and maps, written from its description alone. The store
+//! must evict the same keys in the same order.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -268,7 +268,8 @@ fn evicts_what_the_twin_evicts_where_uses_wrap() {
     }
 }
 
-/// The documented bound on the work of one admission: its own shard's lists, taken once to evict and once to settle.
+/// The documented bound on the work of one admission: its own shard's lists, taken once to evict
+/// and once to settle.
 #[test]
 fn an_admission_takes_a_bounded_number_of_hand_steps() {
     let bound = (2 * (DRAIN + HEED) + MAX_VISITS + MAX_DEAD) as u64;
@@ -299,7 +300,8 @@ fn an_admission_takes_a_bounded_number_of_hand_steps() {
     }
 }
 
-/// Removals leave nothing behind in the lists, so a store that never fills stays small, step by step.
+/// Removals leave nothing behind in the lists, so a store that never fills stays small, step by
+/// step.
 #[test]
 fn a_removal_takes_a_bounded_number_of_hand_steps() {
     let (store, _) = store(2048);

@@ -155,7 +155,8 @@ fn counts_end_at_the_top_and_never_wrap() {
     }
 }
 
-/// Each add that overshoots takes its own excess back; else 2^19 of the largest of them would fill the word.
+/// Each add that overshoots takes its own excess back; else 2^19 of the largest of them would fill
+/// the word.
 #[test]
 fn any_number_of_adds_at_the_top() {
     let bed = Config::plain(2, 1).bed::<u64>();

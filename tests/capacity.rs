@@ -167,7 +167,8 @@ fn nobody_ever_sees_more_than_the_capacity() {
     matrix(64).into_iter().for_each(poll);
 }
 
-/// Full all the time, and each admission needs a place: one thread admits, the other does nothing but look.
+/// Full all the time, and each admission needs a place: one thread admits, the other does nothing
+/// but look.
 #[test]
 fn a_full_store_never_shows_one_more() {
     for at_capacity in [AtCapacity::Evict, AtCapacity::Reject] {

@@ -1,4 +1,5 @@
-//! Each life ends once, with the exact count and the cause, and within it `increment` returns 1..=n.
+//! Each life ends once, with the exact count and the cause, and within it `increment` returns
+//! 1..=n.
 
 mod common;
 
@@ -101,7 +102,8 @@ fn race(config: Config, rival: Rival) {
     check_lives(bed, returned, rival);
 }
 
-/// A life of n increments returned each of 1..=n once: so as many returned c as there are lives of at least c.
+/// A life of n increments returned each of 1..=n once: so as many returned c as there are lives of
+/// at least c.
 fn check_lives(bed: &Bed<u64>, mut returned: Vec<u64>, rival: Rival) {
     let mut lives: Vec<u64> = bed.ends.of(&HOT).iter().map(|end| end.count).collect();
     lives.extend(bed.store.snapshot().get(&HOT));

@@ -1,4 +1,5 @@
-//! A `Counter` is never orphaned, whatever becomes of its entry, its store's other handles and its thread.
+//! A `Counter` is never orphaned, whatever becomes of its entry, its store's other handles and its
+//! thread.
 
 mod common;
 
@@ -140,7 +141,8 @@ fn threads_count_through_clones() {
             }
         });
         bed.check(&added);
-        // Nobody but this one key wants room, so nothing is rejected but what races at a capacity of 1 or 2.
+        // Nobody but this one key wants room, so nothing is rejected but what races at a capacity
+        // of 1 or 2.
         if config.capacity > 2 {
             assert_eq!(bed.store.totals().rejected, 0, "{config:?}");
         }

@@ -1,7 +1,7 @@
 //! Bounded memory, counted by an allocator and by keys that know how many of them are alive.
 //!
-//! The counts are smaller in debug builds. The tests run one at a time, since they share the allocator and the
-//! process's collector.
+//! The counts are smaller in debug builds. The tests run one at a time, since they share the
+//! allocator and the process's collector.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hash::Hash;

@@ -310,7 +310,8 @@ fn explode_everywhere(config: Config, ttl_over: bool) {
             }
         }
     }
-    // A test that explodes nothing shows nothing. (With room for one, and rejection, few are compared.)
+    // A test that explodes nothing shows nothing. (With room for one, and rejection, few are
+    // compared.)
     assert!(exploded.iter().all(|&n| n > 0), "{exploded:?} {config:?}");
 }
 

@@ -19,7 +19,8 @@ fn binary() -> &'static Path {
     })
 }
 
-/// Always: which forms of `cargo test` build the example, and not only its unit tests, is not to be relied on.
+/// Always: which forms of `cargo test` build the example, and not only its unit tests, is not to be
+/// relied on.
 fn build(folder: &Path) {
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",

@@ -1,4 +1,5 @@
-//! Snapshots and totals are exact, by tallies kept outside, while others add, evict, remove and expire.
+//! Snapshots and totals are exact, by tallies kept outside, while others add, evict, remove and
+//! expire.
 
 mod common;
 
@@ -113,7 +114,8 @@ fn between_what_was_done_before_and_begun_after() {
     assert!(TAKEN.load(Relaxed) > runs, "hardly any were taken");
 }
 
-/// Per key: what a snapshot shows is between what had been returned before and what was returned after.
+/// Per key: what a snapshot shows is between what had been returned before and what was returned
+/// after.
 #[test]
 fn each_key_is_between_its_own_books() {
     let _turn = serially();
@@ -234,7 +236,8 @@ fn of_an_empty_store() {
     assert_eq!(format!("{snapshot:?}"), "{}");
 }
 
-/// It pins again for each part of the store, so that what ends meanwhile is freed: no admission is rejected.
+/// It pins again for each part of the store, so that what ends meanwhile is freed: no admission is
+/// rejected.
 #[test]
 fn a_large_store_admits_while_it_is_read() {
     let _turn = serially();

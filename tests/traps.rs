@@ -1,5 +1,5 @@
-//! The known traps that no other file plays, by their numbers; `docs/IMPLEMENTATION.md` says where the
-//! others are.
+//! The known traps that no other file plays, by their numbers; `docs/IMPLEMENTATION.md` says where
+//! the others are.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};

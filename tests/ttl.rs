@@ -157,8 +157,8 @@ fn idle_configs() -> Vec<Config> {
     matrix(64).into_iter().filter(with_ttl).collect()
 }
 
-/// Does `step` until the store has no more than `few` lives. A tick passes with each: one that is not over yet
-/// is not to be found, and each tick pays once.
+/// Does `step` until the store has no more than `few` lives. A tick passes with each: one that is
+/// not over yet is not to be found, and each tick pays once.
 fn until_few(bed: &Bed<u64>, few: usize, mut step: impl FnMut(u64)) {
     for i in 0.. {
         if bed.store.len() <= few {
@@ -265,7 +265,8 @@ fn admissions_alone_find_them_before_the_store_is_full() {
     }
 }
 
-/// A poor hasher costs speed, never correctness: also where the newest entries of the one chain stay in use.
+/// A poor hasher costs speed, never correctness: also where the newest entries of the one chain
+/// stay in use.
 #[test]
 fn one_new_key_gets_in_over_a_long_chain() {
     for shards in [1, 16] {
@@ -387,7 +388,8 @@ fn never_early_while_time_passes_under_the_increments() {
     }
 }
 
-/// A reader knows, before it looks, what time it is; and after it, when the key was last used at the latest.
+/// A reader knows, before it looks, what time it is; and after it, when the key was last used at
+/// the latest.
 #[test]
 fn never_late_while_time_passes_under_the_increments() {
     for config in idle_configs().into_iter().filter(|config| [2, 64].contains(&config.capacity)) {

@@ -1,5 +1,5 @@
-//! Shared by the integration tests: a matrix of configurations, keys and hashers, and tallies that are
-//! kept outside the store, so that it is never judged by its own books alone.
+//! Shared by the integration tests: a matrix of configurations, keys and hashers, and tallies that
+//! are kept outside the store, so that it is never judged by its own books alone.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::HashMap;
@@ -31,8 +31,8 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// For tests that count what waits to be freed: the collector belongs to the process, so another test's
-/// pin would be seen.
+/// For tests that count what waits to be freed: the collector belongs to the process, so another
+/// test's pin would be seen.
 pub fn serially() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     lock(&TURN)
@@ -202,8 +202,8 @@ impl Config {
     }
 }
 
-/// Capacity 1 and large, 1 shard and many, with TTL and without, both ways at capacity, each hasher.
-/// A chain of more than `longest` colliding keys is left out.
+/// Capacity 1 and large, 1 shard and many, with TTL and without, both ways at capacity, each
+/// hasher. A chain of more than `longest` colliding keys is left out.
 pub fn matrix(longest: usize) -> Vec<Config> {
     let mut configs = Vec::new();
     for capacity in [1, 2, 7, 64, 2048] {
