@@ -6,7 +6,10 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use counterclock::CounterStore;
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{
+    BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main,
+};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::{Distribution, Zipf};
@@ -41,11 +44,9 @@ fn store(ttl: bool) -> CounterStore<String> {
     builder.build().expect("valid parameters")
 }
 
-fn hits(c: &mut Criterion) {
-    let keys = keys(CAPACITY / 2);
-    let mut group = c.benchmark_group("hit");
-    group.throughput(Throughput::Elements(BATCH as u64));
-    for (name, ttl) in [("increment", false), ("increment, TTL", true)] {
+/// Counts the keys, over and over, without a TTL and with one.
+fn increments(group: &mut BenchmarkGroup<'_, WallTime>, names: [&str; 2], keys: &[String]) {
+    for (name, ttl) in names.into_iter().zip([false, true]) {
         let store = store(ttl);
         let mut at = keys.chunks(BATCH).cycle();
         group.bench_function(name, |b| {
@@ -57,6 +58,13 @@ fn hits(c: &mut Criterion) {
         });
         assert_eq!(store.stats().rejections, 0);
     }
+}
+
+fn hits(c: &mut Criterion) {
+    let keys = keys(CAPACITY / 2);
+    let mut group = c.benchmark_group("hit");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    increments(&mut group, ["increment", "increment, TTL"], &keys);
     let store = store(false);
     let mut at = keys.chunks(BATCH).cycle();
     group.bench_function("increment under one pin", |b| {
@@ -124,18 +132,7 @@ fn churn(c: &mut Criterion) {
     let keys = keys(CAPACITY * 10);
     let mut group = c.benchmark_group("churn");
     group.throughput(Throughput::Elements(BATCH as u64));
-    for (name, ttl) in [("ten times the capacity", false), ("ten times the capacity, TTL", true)] {
-        let store = store(ttl);
-        let mut at = keys.chunks(BATCH).cycle();
-        group.bench_function(name, |b| {
-            b.iter(|| {
-                at.next().into_iter().flatten().for_each(|key| {
-                    black_box(store.increment(key.as_str()));
-                })
-            });
-        });
-        assert_eq!(store.stats().rejections, 0);
-    }
+    increments(&mut group, ["ten times the capacity", "ten times the capacity, TTL"], &keys);
 }
 
 criterion_group!(benches, hits, misses, churn);

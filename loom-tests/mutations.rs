@@ -95,7 +95,7 @@ const MUTATIONS: &[Mutation] = &[
         "index_publishes_relaxed",
         patch(
             "index.rs",
-            "bucket.compare_exchange(head.0, raw, Ordering::AcqRel,",
+            "bucket.compare_exchange(head.0, raw, Ordering::Release,",
             "bucket.compare_exchange(head.0, raw, Ordering::Relaxed,",
         ),
     ),

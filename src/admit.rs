@@ -133,9 +133,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
             drop(self.expire_some(hash, IDLE_BUCKETS, time, &guard, out));
         }
         for shard in &self.shards {
-            if let Some(((), gone)) = shard.roster.own(|_| ()) {
-                self.let_go_of(gone, &guard);
-            }
+            self.own_lists(shard, &guard, |_| ());
         }
         drop(guard);
         out.deliver_so_far();
@@ -155,10 +153,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
         let shard = self.shard(entry.hash());
         shard.roster.arrive(entry);
         let nth = Tally::count(&shard.tally.admitted, 1);
-        if nth.is_multiple_of(SETTLE_EVERY)
-            && let Some(((), gone)) = shard.roster.own(|_| ())
-        {
-            self.let_go_of(gone, guard);
+        if nth.is_multiple_of(SETTLE_EVERY) {
+            self.own_lists(shard, guard, |_| ());
         }
     }
 
@@ -198,18 +194,14 @@ impl<K: Send + Sync + 'static> Engine<K> {
         let own = hash.top(self.shard_bits);
         for i in 0..SHARDS_TRIED.min(self.shards.len()) {
             let shard = &self.shards[(own + i) % self.shards.len()];
-            let swept = shard.roster.own(|lists| {
+            let victim = self.own_lists(shard, guard, |lists| {
                 let population = lists.probation_len() + lists.main_len();
                 if i == 0 {
                     known = Some(lists.policy.recall(hash, Some(population)));
                 }
                 lists.make_room(time, guard)
             });
-            let Some((victim, gone)) = swept else {
-                continue;
-            };
-            self.let_go_of(gone, guard);
-            if let Some(sealed) = victim {
+            if let Some(sealed) = victim.flatten() {
                 return Some(Room { permit: self.succeed(sealed, guard, out), known });
             }
         }

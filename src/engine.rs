@@ -15,7 +15,7 @@ use equivalent::Equivalent;
 
 use crate::budget::{Permit, Permits};
 use crate::cell::{Cause, State};
-use crate::clock_list::Gone;
+use crate::clock_list::{Gone, Lists};
 use crate::entry::{Entry, INDEX, LEDGER, REPORT, ROSTER, Ref, Sealed, Units};
 use crate::expiry::IDLE_BUCKETS;
 use crate::hash::KeyHash;
@@ -308,16 +308,27 @@ impl<K: Send + Sync + 'static> Engine<K> {
     /// The hold that the caller now has: that of the lists, if they were free and the entry was
     /// drained.
     fn take_off_roster(&self, shard: &Shard<K>, entry: Ref<'_, K>, guard: &Guard) -> u64 {
-        match shard.roster.own(|lists| lists.depart(&entry)) {
-            Some((departed, gone)) => {
-                self.let_go_of(gone, guard);
-                if departed { ROSTER } else { 0 }
-            }
+        match self.own_lists(shard, guard, |lists| lists.depart(&entry)) {
+            Some(true) => ROSTER,
+            Some(false) => 0,
             None => {
                 shard.roster.depart(entry);
                 0
             }
         }
+    }
+
+    /// Runs `f` as the owner of a shard's lists, if they are free, then lets go of what has left
+    /// them.
+    pub(crate) fn own_lists<R>(
+        &self,
+        shard: &Shard<K>,
+        guard: &Guard,
+        f: impl FnOnce(&mut Lists<K>) -> R,
+    ) -> Option<R> {
+        let (result, gone) = shard.roster.own(f)?;
+        self.let_go_of(gone, guard);
+        Some(result)
     }
 
     pub(crate) fn let_go_of(&self, gone: Gone<K>, guard: &Guard) {
@@ -438,9 +449,7 @@ impl<K> Drop for Engine<K> {
 impl<K: Send + Sync + 'static> Engine<K> {
     pub(crate) fn steps(&self) -> u64 {
         let steps = |shard: &CachePadded<Shard<K>>| {
-            let (steps, gone) = shard.roster.own(|lists| lists.steps).expect("nobody has them");
-            self.let_go_of(gone, &pin());
-            steps
+            self.own_lists(shard, &pin(), |lists| lists.steps).expect("nobody has them")
         };
         self.shards.iter().map(steps).sum()
     }
@@ -452,9 +461,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     pub(crate) fn validate(&self) {
         let guard = pin();
         for shard in &self.shards {
-            let (_, gone) =
-                shard.roster.own(|lists| lists.validate()).expect("nothing is in flight");
-            self.let_go_of(gone, &guard);
+            self.own_lists(shard, &guard, |lists| lists.validate()).expect("nothing is in flight");
         }
         let live = (0..self.index.len())
             .flat_map(|bucket| self.index.walk(bucket, &guard))

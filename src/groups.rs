@@ -67,8 +67,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
             // Again while there is work, unless another thread has the lists and does it; and not
             // for ever where others make more of it.
             for _ in 0..=self.limbo.exist() / HEED {
-                let Some((more, gone)) = shard.roster.own(|lists| lists.has_work()) else { break };
-                self.let_go_of(gone, &guard);
+                let more = self.own_lists(shard, &guard, |lists| lists.has_work());
+                let Some(more) = more else { break };
                 if !more && !shard.roster.has_work() {
                     break;
                 }

@@ -111,7 +111,7 @@ impl<K> Index<K> {
         let bucket = self.bucket(entry.hash());
         entry.next().store(head.0, Ordering::Relaxed);
         let raw = Box::into_raw(entry);
-        match bucket.compare_exchange(head.0, raw, Ordering::AcqRel, Ordering::Relaxed) {
+        match bucket.compare_exchange(head.0, raw, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => Ok(deref(raw, guard).expect("a box is not null")),
             // SAFETY: not published: the box is still ours.
             Err(_) => Err(unsafe { Box::from_raw(raw) }),

@@ -169,7 +169,8 @@ impl Model {
                 }
             }
             Err(why) => {
-                // Memory comes first: without it the key's own idle life is not ended.
+                // After many rejections in a row the store does not try hard each time: then the key's
+                // own idle life is not ended.
                 let idle = |life: &Life| self.config.ttl && self.idle_for(life) > TTL && no_memory;
                 assert!(self.live.get(&key).is_none_or(idle), "rejected a live key");
                 let full = self.config.rejects && self.is_full();
