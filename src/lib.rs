@@ -1,5 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(not(all(target_pointer_width = "64", target_has_atomic = "64")))]
+compile_error!(
+    "counterclock needs a target with 64-bit pointers and 64-bit atomics: its counts are 64-bit \
+     words, and its lock-free lists rest on version numbers that a 32-bit word would wrap"
+);
+
 mod admit;
 mod budget;
 mod builder;
@@ -23,6 +29,10 @@ mod removal;
 mod shard;
 mod snapshot;
 mod spare;
+#[cfg(all(test, not(crossbeam_loom)))]
+mod stop;
+#[cfg(all(test, not(crossbeam_loom)))]
+mod stopped;
 mod store;
 mod sweep;
 mod sync;

@@ -122,6 +122,12 @@ impl<K> Limbo<K> {
         self.exist.load(Ordering::Acquire).saturating_sub(spares)
     }
 
+    /// With spare memory.
+    #[cfg(test)]
+    pub(crate) fn slots_taken(&self) -> usize {
+        self.exist.load(Ordering::Acquire)
+    }
+
     /// A slot for one more entry, from the shard's spares or the budget, if there is one now.
     #[inline]
     pub(crate) fn slot(&self, hash: KeyHash) -> Option<Slot<'_, K>> {

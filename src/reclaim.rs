@@ -23,19 +23,33 @@ impl Guard {
     /// `f` may run on any thread and at any later time: what it captures must be `Send` in effect
     /// and live until then.
     pub(crate) unsafe fn defer(&self, f: impl FnOnce()) {
+        #[cfg(all(test, not(crossbeam_loom)))]
+        crate::stop::step();
         // SAFETY: by this function's own contract.
         unsafe { self.0.defer_unchecked(f) }
     }
 
     /// Hands this thread's bag to the collector and runs what is due.
     pub(crate) fn flush(&self) {
-        self.0.flush();
+        collecting(|| {
+            self.0.flush();
+        });
     }
 }
 
+/// What falls due runs in here. (Unit tests count it apart.)
+#[cfg(not(all(test, not(crossbeam_loom))))]
+#[inline(always)]
+fn collecting<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+#[cfg(all(test, not(crossbeam_loom)))]
+use crate::stop::collecting;
+
 #[cfg(not(crossbeam_loom))]
 mod collector {
-    use super::{Guard, epoch};
+    use super::{Guard, collecting, epoch};
     use epoch::{Collector, LocalHandle};
     use std::sync::OnceLock;
 
@@ -52,7 +66,9 @@ mod collector {
     #[inline]
     pub(crate) fn pin() -> Guard {
         // The thread's handle is gone while its thread-locals are being destroyed.
-        Guard(HANDLE.try_with(LocalHandle::pin).unwrap_or_else(|_| collector().register().pin()))
+        let pin =
+            || HANDLE.try_with(LocalHandle::pin).unwrap_or_else(|_| collector().register().pin());
+        Guard(collecting(pin))
     }
 }
 

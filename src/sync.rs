@@ -1,4 +1,5 @@
-//! The one place that names atomics: `std`'s, or loom's under `--cfg crossbeam_loom`.
+//! The one place that names atomics: `std`'s, or loom's under `--cfg crossbeam_loom`; in unit tests
+//! `std`'s with places to stop at, see `stop`.
 
 #[cfg(not(crossbeam_loom))]
 pub(crate) use self::std_impl::*;
@@ -11,8 +12,12 @@ pub(crate) use std::sync::atomic::Ordering;
 
 #[cfg(not(crossbeam_loom))]
 mod std_impl {
+    #[cfg(test)]
+    pub(crate) use crate::stop::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence, yield_now};
+    #[cfg(not(test))]
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence};
     pub(crate) use std::sync::{Arc, Weak};
+    #[cfg(not(test))]
     pub(crate) use std::thread::yield_now;
 
     /// `core::cell::UnsafeCell` with the part of loom's interface that is used here.
@@ -27,6 +32,8 @@ mod std_impl {
 
         #[inline(always)]
         pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            #[cfg(test)]
+            crate::stop::step();
             f(self.0.get())
         }
     }
