@@ -26,10 +26,10 @@ enum At {
     Panic(u64),
 }
 
-/// How a thread says that it has stopped, and hears that it may go on.
+/// How a thread says that it has stopped, and hears how far it may go on.
 struct Brake {
     stopped: Sender<Event>,
-    go_on: Receiver<()>,
+    go_on: Receiver<At>,
 }
 
 enum Event {
@@ -43,7 +43,7 @@ pub(crate) fn step() {
     // Not while thread-locals are being destroyed: pins are dropped then, too.
     let Ok(steps) = STEPS.try_with(|steps| steps.replace(steps.get() + 1)) else { return };
     match AT.get() {
-        At::Stop(at) if at == steps => stop(),
+        At::Stop(at) if at <= steps => stop(),
         At::Panic(at) if at == steps => {
             AT.set(At::Nothing);
             panic_any(format!("{at} steps, and not done: it waits for somebody"));
@@ -57,7 +57,9 @@ fn stop() {
     AT.set(At::Nothing);
     let brake = BRAKE.take().expect("set with the place to stop at");
     brake.stopped.send(Event::Stopped).expect("somebody waits for it");
-    brake.go_on.recv().expect("it is told to go on before it is dropped");
+    let next = brake.go_on.recv().expect("it is told to go on before it is dropped");
+    BRAKE.set(Some(brake));
+    AT.set(next);
 }
 
 /// Runs `f` and says how many steps it took by itself; panics after `limit`, since a thread that
@@ -86,13 +88,30 @@ pub(crate) fn collecting<R>(f: impl FnOnce() -> R) -> R {
 #[must_use]
 pub(crate) struct Stopped<R> {
     thread: JoinHandle<R>,
-    go_on: Sender<()>,
+    events: Receiver<Event>,
+    go_on: Sender<At>,
 }
 
 impl<R> Stopped<R> {
+    /// To the end.
     pub(crate) fn go_on(self) -> R {
-        self.go_on.send(()).expect("it waits for this");
+        self.go_on.send(At::Nothing).expect("it waits for this");
         self.thread.join().expect("it goes on without a panic")
+    }
+
+    /// To before its `n`-th step, as in [`run_to`].
+    pub(crate) fn go_on_to(self, n: u64) -> Result<Self, R> {
+        self.go_on.send(At::Stop(n)).expect("it waits for this");
+        self.stops()
+    }
+
+    fn stops(self) -> Result<Self, R> {
+        match self.events.recv() {
+            Ok(Event::Stopped) => Ok(self),
+            Ok(Event::Finished) | Err(_) => {
+                Err(self.thread.join().expect("it finished without a panic"))
+            }
+        }
     }
 }
 
@@ -102,7 +121,7 @@ pub(crate) fn run_to<R: Send + 'static>(
     n: u64,
     f: impl FnOnce() -> R + Send + 'static,
 ) -> Result<Stopped<R>, R> {
-    let (stopped, event) = channel();
+    let (stopped, events) = channel();
     let (go_on, may_go_on) = channel();
     let thread = std::thread::spawn(move || {
         let finished = stopped.clone();
@@ -110,14 +129,11 @@ pub(crate) fn run_to<R: Send + 'static>(
         AT.set(At::Stop(n));
         let result = f();
         AT.set(At::Nothing);
-        // Nobody listens where it has been stopped before.
+        // Nobody listens where it was told to go on to its end.
         let _ = finished.send(Event::Finished);
         result
     });
-    match event.recv() {
-        Ok(Event::Stopped) => Ok(Stopped { thread, go_on }),
-        Ok(Event::Finished) | Err(_) => Err(thread.join().expect("it finished without a panic")),
-    }
+    Stopped { thread, events, go_on }.stops()
 }
 
 macro_rules! atomic {

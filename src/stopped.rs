@@ -132,6 +132,8 @@ struct World {
     fresh: u64,
     /// Units that this thread added.
     added: u64,
+    /// The sum that it was shown last.
+    shown: u64,
     rejections: [u64; 2],
     worst: Worst,
 }
@@ -158,8 +160,18 @@ impl World {
         }
         let (alive, worst) = Default::default();
         let store = builder.build().expect("valid");
-        let rejections = [0; 2];
-        Self { config, store, mock, told, alive, fresh: 1000, added: 0, rejections, worst }
+        Self {
+            config,
+            store,
+            mock,
+            told,
+            alive,
+            fresh: 1000,
+            added: 0,
+            shown: 0,
+            rejections: [0; 2],
+            worst,
+        }
     }
 
     fn key(&self, n: u64) -> Key {
@@ -315,6 +327,8 @@ impl World {
     /// Each unit once: what this thread added, and of each other's add all or nothing.
     fn check(&mut self, its_units: &[u64]) {
         let totals = self.run("totals", |store| store.totals());
+        assert!(totals.recorded >= self.shown, "the sum has fallen");
+        self.shown = totals.recorded;
         let its = totals.recorded - self.added;
         let sums = |units: &[u64]| units.iter().sum::<u64>();
         let possible = (0..=its_units.len()).flat_map(|i| {
@@ -378,6 +392,7 @@ fn stop_everywhere(op: Op) -> (u64, Worst) {
     let mut places = 0;
     let mut worst = Worst::default();
     for config in configs(op) {
+        let mut without_room = 0;
         for n in 0.. {
             let mut world = World::new(config);
             let its = world.prepare(op);
@@ -385,6 +400,7 @@ fn stop_everywhere(op: Op) -> (u64, Worst) {
             if stopped.is_ok() {
                 world.go_on(&[op.units()]);
             }
+            without_room += u64::from(world.rejections[0] > 0);
             let is_done = match stopped {
                 Ok(stopped) => {
                     stopped.go_on();
@@ -398,6 +414,11 @@ fn stop_everywhere(op: Op) -> (u64, Worst) {
                 break;
             }
             seen.0.into_iter().for_each(|(what, steps)| worst.see(what, steps));
+        }
+        // The permit goes back right after the seal, so there is one place at which the room of an
+        // ended life is nobody's.
+        if op == Op::Remove && !config.rejects {
+            assert!(without_room <= 1, "no room at {without_room} places, {config:?}");
         }
     }
     (places, worst)
@@ -413,6 +434,48 @@ fn others_go_on() {
         for what in ["hit", "get"] {
             let steps = worst.0.get(&(what, false)).copied().unwrap_or(0);
             assert!(steps <= 10, "{what} took {steps} steps while {op:?} stood");
+        }
+    }
+}
+
+/// One thread counts on a key, another ends its life: the first goes to one place, then the second,
+/// then the first further on. With both standing, the others go on. So an add is made on a life that
+/// has been sealed by a thread that stands.
+#[test]
+fn others_go_on_past_a_late_add() {
+    for add in [Op::Hit, Op::LargeAdd, Op::CounterHit] {
+        for end in [Op::Remove, Op::Clear, Op::Admission, Op::Readmission] {
+            for config in configs(end).filter(|config| config.capacity == 1 && !config.rejects) {
+                late_adds(config, add, end);
+            }
+        }
+    }
+}
+
+fn late_adds(config: Config, add: Op, end: Op) {
+    let units = [add.units(), end.units()];
+    for at in 0.. {
+        for end_at in (0..40).step_by(3) {
+            let mut world = World::new(config);
+            let [adds, ends] = [add, end].map(|op| world.prepare(op));
+            let Ok(adder) = run_to(at, adds) else {
+                ends();
+                world.finish(units.iter().sum());
+                return;
+            };
+            let ender = run_to(end_at, ends);
+            // Past the add, and before it takes back what came too late; then past that.
+            let adder = adder.go_on_to(at + 1);
+            world.go_on(&units);
+            let adder = adder.and_then(|adder| adder.go_on_to(at + 2));
+            world.check(&units);
+            if let Ok(ender) = ender {
+                ender.go_on();
+            }
+            if let Ok(adder) = adder {
+                adder.go_on();
+            }
+            world.finish(units.iter().sum());
         }
     }
 }
