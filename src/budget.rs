@@ -72,6 +72,13 @@ impl Drop for Permit<'_> {
     }
 }
 
+#[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
+impl Permits {
+    pub(crate) fn validate(&self) {
+        assert!(self.used() <= self.cap, "{} permits of {}", self.used(), self.cap);
+    }
+}
+
 #[cfg(all(test, not(crossbeam_loom)))]
 mod tests {
     use super::*;

@@ -246,3 +246,15 @@ impl Cell {
         }
     }
 }
+
+#[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
+impl Cell {
+    /// With nothing in flight: late adds were taken back, and the announcement is the sealed count.
+    pub(crate) fn validate(&self) {
+        let units = self.word.load(Ordering::Acquire) & UNITS;
+        assert!(units <= MAX_COUNT, "an overshoot of {units} was not taken back");
+        if let State::Ended(_, count) = self.read() {
+            assert_eq!(units, count, "the sealed units and the final count");
+        }
+    }
+}

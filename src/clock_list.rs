@@ -21,6 +21,8 @@
 use std::mem::ManuallyDrop;
 use std::ptr;
 
+#[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
+use crate::entry::ROSTER;
 use crate::entry::{Entry, Place, Ref};
 use crate::policy::Policy;
 use crate::reclaim::Guard;
@@ -415,20 +417,81 @@ impl<K> Lists<K> {
         !self.backlog.is_null() || !self.departing.is_null()
     }
 
-    /// The lists are linked both ways, of the right length, and know their entries' places.
-    #[cfg(test)]
-    pub(crate) fn validate(&self) {
+    /// The lists are linked both ways, of the right length, and know their entries' places. Each
+    /// entry that is listed or arriving goes to `visit`.
+    #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
+    fn validate(&self, arrivals: *mut Entry<K>, visit: &mut impl FnMut(Ref<'_, K>)) {
         self.policy.validate();
         for (queue, place) in [(&self.probation, Place::Probation), (&self.main, Place::Main)] {
             let (mut at, mut newer, mut len) = (queue.newest, ptr::null_mut(), 0);
             while let Some(entry) = listed(at) {
                 // SAFETY: see `listed`.
                 let seat = unsafe { entry.seat(|seat| (seat.newer, seat.older, seat.place)) };
-                assert_eq!((seat.0, seat.2), (newer, place));
+                assert_eq!((seat.0, seat.2), (newer, place), "an entry's link and place");
+                visit(entry);
                 newer = std::mem::replace(&mut at, seat.1);
                 len += 1;
             }
-            assert_eq!((queue.oldest, queue.len), (newer, len));
+            assert_eq!((queue.oldest, queue.len), (newer, len), "the end of a list");
         }
+        for mut at in [arrivals, self.backlog] {
+            while let Some(entry) = listed(at) {
+                // SAFETY: see `listed`.
+                let (place, departed) = unsafe { entry.seat(|seat| (seat.place, seat.departed)) };
+                assert_eq!(place, Place::Arriving, "the place of an arrival");
+                assert!(!departed || entry.cell().look().is_ended(), "departed and alive");
+                visit(entry);
+                at = entry.link().load(Ordering::Relaxed);
+            }
+        }
+        assert!(self.gone.entries.is_null() && self.gone.notes.is_null(), "not let go of");
+    }
+}
+
+#[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
+impl<K> Roster<K> {
+    /// With nothing in flight: whatever has its `ROSTER` hold is in one place of this roster, and
+    /// is live or about to leave. Leaves all as it is; each entry goes to `visit` once.
+    pub(crate) fn validate(&self, mut visit: impl FnMut(Ref<'_, K>)) {
+        assert!(!self.taken.swap(true, Ordering::AcqRel), "something is in flight");
+        self.lists.with_mut(|lists| {
+            // SAFETY: the exchange said that nobody had the lists.
+            let lists = unsafe { &*lists };
+            let noted = self.noted(lists);
+            let mut seen = Vec::new();
+            lists.validate(self.arrivals.load(Ordering::Acquire), &mut |entry| {
+                assert_ne!(entry.holds().load(Ordering::Acquire) & ROSTER, 0, "freed and listed");
+                // SAFETY: see `listed`.
+                let departed = unsafe { entry.seat(|seat| seat.departed) };
+                let leaves = departed || noted.contains(&entry.as_ptr());
+                assert_eq!(entry.cell().look().is_ended(), leaves, "dead, and nobody takes it out");
+                seen.push(entry.as_ptr());
+                visit(entry);
+            });
+            for entry in noted.iter().filter_map(|&noted| listed(noted)) {
+                // Others were drained after their end.
+                if !seen.contains(&entry.as_ptr()) {
+                    // SAFETY: see `listed`.
+                    assert_eq!(unsafe { entry.seat(|seat| seat.place) }, Place::None);
+                    visit(entry);
+                }
+            }
+        });
+        self.taken.store(false, Ordering::SeqCst);
+    }
+
+    /// Entries whose sealers found the lists taken.
+    fn noted(&self, lists: &Lists<K>) -> Vec<*mut Entry<K>> {
+        let mut noted = Vec::new();
+        for mut note in [self.departures.load(Ordering::Acquire), lists.departing] {
+            while !note.is_null() {
+                // SAFETY: notes are freed by owners of the lists only, and that is the caller.
+                note = unsafe {
+                    noted.push((*note).entry);
+                    (*note).next
+                };
+            }
+        }
+        noted
     }
 }

@@ -16,6 +16,8 @@ use equivalent::Equivalent;
 use crate::budget::{Permit, Permits};
 use crate::cell::{Cause, State};
 use crate::clock_list::{Gone, Lists};
+#[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
+use crate::entry::CORE;
 use crate::entry::{Entry, INDEX, LEDGER, REPORT, ROSTER, Ref, Sealed, Units};
 use crate::expiry::IDLE_BUCKETS;
 use crate::hash::KeyHash;
@@ -455,20 +457,35 @@ impl<K: Send + Sync + 'static> Engine<K> {
     }
 }
 
-#[cfg(test)]
-impl<K: Send + Sync + 'static> Engine<K> {
-    /// With nothing in flight: lists, chains and budgets agree.
+#[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
+impl<K: Eq + Send + Sync + 'static> Engine<K> {
+    /// With nothing in flight: each layer is whole, and they agree. Changes nothing.
     pub(crate) fn validate(&self) {
         let guard = pin();
-        for shard in &self.shards {
-            self.own_lists(shard, &guard, |lists| lists.validate()).expect("nothing is in flight");
+        self.live.validate();
+        self.ledger.validate(&guard);
+        let live = self.index.validate(&guard);
+        assert_eq!(live.len(), self.live.used(), "live entries and permits");
+        let core = if self.listener.is_some() { CORE } else { CORE & !REPORT };
+        for entry in &live {
+            entry.cell().validate();
+            let holds = entry.holds().load(Ordering::Acquire);
+            assert_eq!(holds & CORE, core, "who holds a live entry");
         }
-        let live = (0..self.index.len())
-            .flat_map(|bucket| self.index.walk(bucket, &guard))
-            .filter(|entry| !entry.cell().look().is_ended())
-            .count();
-        assert_eq!(live, self.live.used(), "permits and live entries");
-        assert!(live <= self.live.cap());
-        assert!(self.limbo.exist() >= live, "entries that exist");
+        let (mut listed, mut dead) = (0, 0);
+        for (i, shard) in self.shards.iter().enumerate() {
+            shard.roster.validate(|entry| {
+                assert_eq!(entry.hash().top(self.shard_bits), i, "an entry in another's lists");
+                if entry.cell().look().is_ended() {
+                    let holds = entry.holds().load(Ordering::Acquire);
+                    assert_eq!(holds & CORE, ROSTER, "who holds a dead entry");
+                    dead += 1;
+                } else {
+                    listed += 1;
+                }
+            });
+        }
+        assert_eq!(listed, live.len(), "live entries in lists and in chains");
+        self.limbo.validate(live.len() + dead, &guard);
     }
 }

@@ -232,3 +232,26 @@ impl<K> Index<K> {
         }
     }
 }
+
+#[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
+impl<K: Eq> Index<K> {
+    /// With nothing in flight: chains end, and each entry is live, without a mark, in the bucket of
+    /// its hash, and the only one of its key. Returns the entries.
+    pub(crate) fn validate<'g>(&self, guard: &'g Guard) -> Vec<Ref<'g, K>> {
+        let mut all = Vec::new();
+        for bucket in 0..self.len() {
+            let first = all.len();
+            for entry in self.walk(bucket, guard) {
+                let chain = &all[first..];
+                assert!(!chain.contains(&entry), "the chain of bucket {bucket} is a ring");
+                assert_eq!(self.bucket_of(entry.hash()), bucket, "an entry in another's bucket");
+                assert!(!has_mark(&entry), "a marked entry is still linked");
+                assert!(!entry.cell().look().is_ended(), "an ended entry is still linked");
+                let twice = chain.iter().any(|other: &Ref<'_, K>| other.key() == entry.key());
+                assert!(!twice, "two live entries of one key");
+                all.push(entry);
+            }
+        }
+        all
+    }
+}

@@ -213,3 +213,14 @@ impl<K> Ledger<K> {
         (head.addr() & 1 == 0).then_some(head)
     }
 }
+
+#[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
+impl<K> Ledger<K> {
+    /// With nothing in flight: each head is settled, so no ended entry is kept.
+    pub(crate) fn validate(&self, guard: &Guard) {
+        for (i, group) in self.groups.iter().enumerate() {
+            let head = take_apart(group.head.load(Ordering::Acquire), guard);
+            assert!(matches!(head, Head::Settled), "the head of group {i} is not settled");
+        }
+    }
+}

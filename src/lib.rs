@@ -17,6 +17,8 @@ mod entry;
 mod error;
 mod expiry;
 mod groups;
+#[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
+pub mod harness;
 mod hash;
 mod index;
 mod key;

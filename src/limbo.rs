@@ -395,3 +395,33 @@ impl<K> Drop for Limbo<K> {
         unsafe { self.free_stacks() }
     }
 }
+
+#[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
+impl<K> Limbo<K> {
+    /// With nothing in flight: entries in the structures (`held`), in the stacks and spares have
+    /// their slots. What is left over was deferred; the collector says no number.
+    pub(crate) fn validate(&self, held: usize, _guard: &Guard) {
+        let mut found = held;
+        for (shard, stack) in self.stacks.iter().enumerate() {
+            found += stack.spares.validate();
+            let head = stack.head.load(Ordering::Acquire);
+            let (mut at, mut len) = (without_count(head), 0);
+            // SAFETY: the guard is older than the load, and entries of a stack were not freed.
+            while let Some(entry) = unsafe { Ref::new(at) } {
+                let holds = entry.holds().load(Ordering::Acquire);
+                assert_eq!(holds & !UNCOUNTED, 0, "an entry in limbo is held");
+                assert_eq!(entry.hash().top(self.shard_bits), shard, "another shard's limbo");
+                assert!(entry.cell().look().is_ended(), "a live entry in limbo");
+                entry.cell().validate();
+                found += usize::from(holds == 0);
+                len += 1;
+                at = entry.link().load(Ordering::Relaxed);
+            }
+            assert_eq!(count_of(head), len.min(COUNT), "the count of a stack");
+        }
+        // Last: a deferred free on another thread only makes it smaller, by what was not found.
+        let exist = self.exist.load(Ordering::Acquire);
+        assert!(exist >= found, "{found} entries and spares with {exist} slots");
+        assert!(exist <= self.max, "{exist} slots of {}", self.max);
+    }
+}

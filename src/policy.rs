@@ -161,8 +161,9 @@ impl Policy {
         self.ghost.put(hash, left);
     }
 
-    #[cfg(test)]
+    #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
     pub(crate) fn validate(&self) {
+        assert!(self.target.is_none_or(|target| target >= 0), "the target: {:?}", self.target);
         self.ghost.validate();
     }
 }
@@ -210,8 +211,14 @@ impl Ghost {
         self.live[left as usize] += 1;
     }
 
-    #[cfg(test)]
+    /// Words are counted by list, none is a fingerprint of 0, and the free ones come last.
+    #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
     fn validate(&self) {
+        for bucket in &self.buckets {
+            let used = bucket.iter().take_while(|&&word| word != 0).count();
+            assert!(bucket[used..].iter().all(|&word| word == 0), "a gap in {bucket:?}");
+            assert!(bucket[..used].iter().all(|&word| word >> 1 != 0), "a key of 0 in {bucket:?}");
+        }
         let words = || self.buckets.iter().flatten().copied().filter(|&word| word != 0);
         let main = words().filter(|word| word & 1 == 1).count();
         assert_eq!(self.live, [words().count() - main, main].map(|n| n as u32));

@@ -121,6 +121,32 @@ impl<K> Drop for Spares<K> {
     }
 }
 
+#[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
+impl<K> Spares<K> {
+    /// The list is as long as it says, and within its share. Returns the length.
+    pub(crate) fn validate(&self) -> usize {
+        // A deferred free of this store may run on any thread, and keeps them for a moment.
+        while self.taken.swap(true, Ordering::AcqRel) {
+            crate::sync::yield_now();
+        }
+        let len = self.first.with_mut(|first| {
+            // SAFETY: the exchange made us the owner.
+            let mut at = unsafe { *first };
+            let mut len = 0;
+            while let Some(blank) = at {
+                // SAFETY: a listed blank has its link in it.
+                at = unsafe { blank.cast::<Link<K>>().read().next };
+                len += 1;
+                assert!(len <= self.max, "more spares than {}, or a ring", self.max);
+            }
+            assert_eq!(len, self.len(), "spares");
+            len
+        });
+        self.taken.store(false, Ordering::SeqCst);
+        len
+    }
+}
+
 #[cfg(all(test, not(crossbeam_loom)))]
 mod tests {
     use super::*;

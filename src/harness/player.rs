@@ -1,0 +1,159 @@
+//! Plays calls on many threads at once.
+
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::panic::resume_unwind;
+use std::sync::Barrier;
+
+use super::game::{KEPT, drain};
+use super::model::Map;
+use super::{Audit, Config, FewBits, Op, Units, Way};
+use crate::quanta::Mock;
+use crate::reclaim::{Guard, pin};
+use crate::{Counter, CounterStore, Snapshot};
+
+/// Units of one add: small enough that no count saturates, large enough for both ways to add.
+const UNITS: u64 = (1 << 33) - 1;
+
+/// Plays each sequence on a thread of its own, all at once on one store. Every call holds the cap;
+/// in the end the books of an [`Audit`] balance, and all memory comes back.
+///
+/// Units are taken modulo 2^33. Waits for pins of other threads.
+///
+/// # Panics
+///
+/// If no store can be built from the configuration, or if a promise was broken.
+pub fn play_at_once<K>(config: Config, sequences: &[Vec<Op<K>>])
+where
+    K: Clone + Hash + Eq + Debug + Send + Sync + 'static,
+{
+    let audit = Audit::new();
+    let heard = audit.clone();
+    let (builder, time) = config.builder();
+    let store = builder.on_removal(move |end| heard.ended(end)).build();
+    let store = store.unwrap_or_else(|error| panic!("{config:?}: {error}"));
+    let start = Barrier::new(sequences.len());
+    let play = |ops: &[Op<K>]| {
+        let mut player = Player::new(&config, &store, &audit, &time);
+        start.wait();
+        for op in ops {
+            player.step(op);
+            assert!(store.len() <= config.capacity, "above the cap");
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = sequences.iter().map(|ops| scope.spawn(|| play(ops))).collect();
+        // The scope waits for the closures alone, and a leak checker would see a thread half gone.
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+    });
+    audit.check(&store);
+    store.clear();
+    drain(&store);
+    audit.check(&store);
+}
+
+/// One thread's calls, and what it keeps.
+struct Player<'a, K: Send + Sync + 'static> {
+    config: &'a Config,
+    store: &'a CounterStore<K, FewBits>,
+    audit: &'a Audit<K>,
+    time: &'a Mock,
+    guard: Option<Guard>,
+    counters: VecDeque<Counter<K, FewBits>>,
+    snapshots: VecDeque<Snapshot<K>>,
+}
+
+impl<'a, K> Player<'a, K>
+where
+    K: Clone + Hash + Eq + Debug + Send + Sync + 'static,
+{
+    fn new(
+        config: &'a Config,
+        store: &'a CounterStore<K, FewBits>,
+        audit: &'a Audit<K>,
+        time: &'a Mock,
+    ) -> Self {
+        let (counters, snapshots) = (VecDeque::new(), VecDeque::new());
+        Self { config, store, audit, time, guard: None, counters, snapshots }
+    }
+
+    fn step(&mut self, op: &Op<K>) {
+        let Self { store, audit, .. } = *self;
+        match op {
+            Op::Add { way, key, units } => self.add(*way, key, *units),
+            Op::Get { way, key } => {
+                let _ = match (way, self.counters.front()) {
+                    (Way::Counter, Some(counter)) => counter.get(),
+                    (Way::Pinned, _) => store.pin().get(key),
+                    _ => store.get(key),
+                };
+            }
+            Op::Contains { key } => drop(store.contains(key)),
+            Op::Remove { key } => drop(audit.remove(key, || store.remove(key))),
+            Op::Batch { parts } => {
+                let pinned = store.pin();
+                for (key, units) in parts {
+                    let n = units.get() & UNITS;
+                    audit.add(key, n, || pinned.add(key, n));
+                }
+            }
+            Op::Counter { key } => {
+                audit.add(key, 0, || self.counters.push_front(store.counter(key)));
+                self.counters.truncate(KEPT);
+            }
+            Op::CloneCounter => {
+                self.counters.extend(self.counters.front().cloned());
+                self.counters.truncate(KEPT);
+            }
+            Op::DropCounter => drop(self.counters.pop_front()),
+            Op::Pin => self.guard = Some(pin()),
+            Op::Unpin => self.guard = None,
+            Op::KeepSnapshot => self.snapshot(),
+            Op::DropSnapshot => drop(self.snapshots.pop_front()),
+            Op::Top { n } => {
+                let top = store.top(usize::from(*n));
+                assert!(top.len() <= usize::from(*n));
+                assert!(top.is_sorted_by_key(|(_, count)| Reverse(*count)), "{top:?}");
+            }
+            Op::Totals => drop(audit.totals(|| store.totals())),
+            Op::Clear => store.clear(),
+            Op::Prune => drop(store.prune()),
+            Op::Advance { .. } | Op::Outlast { .. } => self.time.increment(self.config.wait(op)),
+        }
+    }
+
+    fn add(&self, way: Way, key: &K, units: Units) {
+        let (store, n) = (self.store, units.get() & UNITS);
+        match (way, self.counters.front()) {
+            (Way::Try, _) => drop(self.audit.add(key, n, || store.try_add(key, n))),
+            (Way::Owned, _) => {
+                self.audit.add(key, 1, || store.increment_owned(key.clone()));
+            }
+            (Way::Pinned, _) => {
+                self.audit.add(key, n, || store.pin().add(key, n));
+            }
+            (Way::Counter, Some(counter)) => {
+                self.audit.add(counter.key(), n, || counter.add(n));
+            }
+            (Way::Counter | Way::Store, _) => {
+                self.audit.add(key, n, || store.add(key, n));
+            }
+        }
+    }
+
+    /// No key twice, and the counters shown are the live units.
+    fn snapshot(&mut self) {
+        let mut taken = None;
+        self.audit.totals(|| taken.insert(self.store.snapshot()).totals());
+        let Some(snapshot) = taken else { return };
+        let shown: Map<_, _> = snapshot.iter().collect();
+        assert_eq!(shown.len(), snapshot.len(), "a key twice");
+        assert_eq!(shown.values().sum::<u64>(), snapshot.totals().live);
+        self.snapshots.push_front(snapshot);
+        self.snapshots.truncate(KEPT);
+    }
+}
