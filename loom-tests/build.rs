@@ -12,15 +12,15 @@ fn main() {
         return;
     }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
-    let mut trees = copy(&out, "layers", STUB);
-    trees += &copy(&out, "store", []);
-    for Mutation { name, epoch, patch } in MUTATIONS {
-        let stub = if *epoch == Epoch::Stub { STUB } else { &[] };
-        trees += &copy(&out, name, stub.iter().chain([patch]));
+    let mut trees = String::new();
+    for (name, base) in BASES {
+        trees += &copy(&out, name, base.patches());
+    }
+    for Mutation { name, base, patch } in MUTATIONS {
+        trees += &copy(&out, name, base.patches().into_iter().chain([patch]));
     }
     fs::write(out.join("trees.rs"), trees).expect("OUT_DIR is writable");
 }
-
 /// Writes one copy, in which `crate::` leads to the copy; returns its declaration.
 fn copy<'a>(out: &Path, name: &str, patches: impl IntoIterator<Item = &'a Patch>) -> String {
     let patches: Vec<_> = patches.into_iter().collect();

@@ -61,7 +61,8 @@ impl Drop for Report {
     }
 }
 
-/// Runs the test `caught` of `module` again in a process of its own, where the model must fail with `message`.
+/// Runs the test `caught` of `module` again in a process of its own, where the model must fail with
+/// `message`.
 ///
 /// In a process of its own since loom may abort: it unwinds through threads that panic in turn.
 pub(crate) fn must_fail(module: &str, model: fn(), message: &str) {

@@ -38,10 +38,55 @@ mod layers {
     }
 }
 
+/// Who frees: what is retired is freed at once.
+mod at_once {
+    use crate::trees::at_once as tree;
+
+    mod limbo;
+
+    crate::models! {
+        limbo::five_holders_let_go,
+        limbo::handles_against_the_store,
+    }
+}
+
+/// Memory that is used again.
+mod spares {
+    use crate::trees::spares as tree;
+
+    mod spare;
+
+    crate::models! {
+        spare::no_blank_twice,
+    }
+}
+
+/// The whole store, on an epoch that frees nothing.
+mod still {
+    use crate::trees::still as tree;
+
+    mod expiry;
+    mod race;
+    mod sample;
+    mod snapshots;
+
+    crate::models! {
+        race::an_increment_a_remove_and_an_eviction_of_one_key,
+        race::two_new_keys_for_one_place,
+        sample::an_eviction_while_the_lists_are_taken,
+        sample::two_evictions_at_once,
+        expiry::an_expiry_against_a_use,
+        expiry::two_uses_in_two_ticks,
+        snapshots::two_snapshots_against_adds_and_an_eviction,
+    }
+}
+
 /// The whole store, on the real epoch.
 mod store {
     use crate::trees::store as tree;
 
+    mod bound;
+    mod handles;
     mod whole;
 
     crate::models! {
@@ -50,6 +95,21 @@ mod store {
         whole::nothing_is_touched_after_its_end,
         whole::a_handle_against_an_eviction,
         whole::a_snapshot_against_an_eviction,
+        handles::an_eviction_and_a_handle_that_admits_again,
+        handles::a_handle_taken_during_a_remove,
+        bound::a_thread_that_stays_pinned,
+    }
+}
+
+/// The end of the store, on the real epoch.
+mod drops {
+    use crate::trees::drops as tree;
+
+    mod end;
+
+    crate::models! {
+        end::a_handle_that_outlives_the_others,
+        end::a_snapshot_that_outlives_the_store,
     }
 }
 
@@ -84,13 +144,48 @@ macro_rules! mutants {
 }
 
 mod mutants {
+    mutants! { "drops";
+        drops_free_what_is_held: end::a_snapshot_that_outlives_the_store, "Causality violation";
+        drops_leak_the_live: end::a_handle_that_outlives_the_others, "leaked";
+    }
+
     mutants! { "store";
+        store_counts_on_the_dead: handles::an_eviction_and_a_handle_that_admits_again, "each unit once";
         store_frees_at_once: whole::nothing_is_touched_after_its_end, "Causality violation";
+        store_gives_slots_back_early: bound::a_thread_that_stays_pinned, "went back early";
+        store_has_one_slot_more: bound::a_thread_that_stays_pinned, "more than capacity and slack";
+        store_holds_the_dead: handles::a_handle_taken_during_a_remove, "freed";
         store_leaks_the_ledgers_hold: whole::nothing_is_touched_after_its_end, "leaked";
         store_seals_blindly: whole::an_increment_a_remove_and_an_eviction, "(count, removed) == (2, 2)";
         store_evicts_without_a_permit: whole::two_keys_at_capacity_one, "above the cap";
         store_lets_handles_go: whole::a_handle_against_an_eviction, "used after it was freed";
         store_reads_once: whole::a_snapshot_against_an_eviction, "each unit once";
+    }
+
+    mutants! { "still";
+        still_adds_relaxed: expiry::an_expiry_against_a_use, "ended early";
+        still_admits_without_a_permit: race::two_new_keys_for_one_place, "above the cap";
+        still_counts_on_the_dead: race::an_increment_a_remove_and_an_eviction_of_one_key, "each life once";
+        still_counts_the_credited: snapshots::two_snapshots_against_adds_and_an_eviction, "each unit once";
+        still_forgets_the_uncredited: snapshots::two_snapshots_against_adds_and_an_eviction, "each unit once";
+        still_judges_before_it_looks: expiry::an_expiry_against_a_use, "ended early";
+        still_moves_the_tick_back: expiry::two_uses_in_two_ticks, "ended early";
+        still_samples_nobody: sample::two_evictions_at_once, "visible entr";
+        still_seals_blindly: race::an_increment_a_remove_and_an_eviction_of_one_key, "let go of a hold twice";
+        still_spares_what_is_in_use: sample::an_eviction_while_the_lists_are_taken, "a visible entry";
+    }
+
+    mutants! { "at_once";
+        limbo_counts_what_it_gave_back: limbo::handles_against_the_store, "given back";
+        limbo_handles_go_relaxed: limbo::handles_against_the_store, "Causality violation";
+        limbo_keeps_the_handles_slot: limbo::handles_against_the_store, "its slot went back";
+        limbo_lets_go_relaxed: limbo::five_holders_let_go, "Causality violation";
+        limbo_lets_go_without_acquire: limbo::five_holders_let_go, "Causality violation";
+    }
+
+    mutants! { "spares";
+        spares_ignore_taken: spare::no_blank_twice, "Causality violation";
+        spares_leave_relaxed: spare::no_blank_twice, "Causality violation";
     }
 
     mutants! { "layers";
@@ -111,6 +206,11 @@ mod mutants {
         roster_loses_notes: clock_list::a_dead_entry_leaves, "left the lists";
         roster_lets_go_of_arrivals: clock_list::a_dead_entry_leaves, "left the lists";
         roster_forgets_who_departed: clock_list::a_dead_entry_leaves, "left the lists";
+        index_inserts_blindly: index::insert_against_unlink, "linked again or lost";
+        ledger_settles_blindly: ledger::two_credits, "each unit once";
+        ledger_credits_relaxed: ledger::two_credits_and_a_reader, "each unit once";
+        cell_reads_relaxed: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
+        cell_seals_relaxed: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
         ledger_skips_the_mark: ledger::a_credit_and_a_reader_that_credits, "each unit once";
         ledger_reuses_versions: ledger::two_credits_and_a_reader, "each unit once";
     }

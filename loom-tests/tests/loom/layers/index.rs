@@ -152,7 +152,7 @@ pub(crate) fn insert_against_unlink() {
         });
         chain.insert(3);
         unlinkers.into_iter().for_each(|unlinker| unlinker.join().unwrap());
-        assert_eq!(chain.keys(), [3, 0]);
+        assert_eq!(chain.keys(), [3, 0], "linked again or lost");
         chain.end(&unlinked, [0, 1, 1, 0]);
     });
 }

@@ -1,64 +1,13 @@
-// The whole store, by its public face, with two threads and the real epoch collector. Tallies are kept outside it.
-
-use std::hash::{BuildHasher, Hasher};
-use std::sync::{Arc, Mutex};
+// The whole store, by its public face, with two threads and the real epoch collector. Tallies are
+// kept outside it.
 
 use loom::thread;
 
-use super::tree::{CounterStore, Totals};
 use crate::explore::explore;
 
-type Store = CounterStore<u8, Same>;
+use kit::{balances, store};
 
-/// One hash for all keys, and the same in each execution.
-#[derive(Clone, Copy)]
-struct Same;
-
-impl BuildHasher for Same {
-    type Hasher = Self;
-
-    fn build_hasher(&self) -> Self {
-        Self
-    }
-}
-
-impl Hasher for Same {
-    fn write(&mut self, _: &[u8]) {}
-
-    fn finish(&self) -> u64 {
-        0
-    }
-}
-
-/// The removals that were told, in no order.
-type Told = Arc<Mutex<Vec<(u8, u64)>>>;
-
-fn store(capacity: usize) -> (Store, Told) {
-    let told = Told::default();
-    let ends = Arc::clone(&told);
-    let builder = CounterStore::<u8>::builder().capacity(capacity).shards(1).slack(16);
-    let builder = builder.hasher(Same).on_removal(move |removal| {
-        ends.lock().unwrap().push((*removal.key, removal.count));
-    });
-    (builder.build().unwrap(), told)
-}
-
-fn balances(totals: Totals, units: u64) {
-    let Totals { recorded, live, evicted, removed, rejected, .. } = totals;
-    assert_eq!((recorded, rejected), (units, 0), "each unit once");
-    assert_eq!(live + evicted + removed, units, "each unit once");
-}
-
-/// What was told and what is live is all that was added.
-fn told_all(store: &Store, told: &Told, units: u64) {
-    let told: u64 = told.lock().unwrap().iter().map(|(_, count)| count).sum();
-    let live: u64 = store.snapshot().iter().map(|(_, count)| count).sum();
-    assert_eq!(told + live, units, "each unit once");
-    balances(store.totals(), units);
-    let stats = store.stats();
-    let ended = stats.evicted + stats.removed;
-    assert_eq!(stats.admitted - ended, store.len() as u64, "each life ends once");
-}
+include!("../kit.rs");
 
 pub(crate) fn two_keys_at_capacity_one() {
     explore("store, two keys at capacity 1", 1, 100, || {
@@ -73,15 +22,10 @@ pub(crate) fn two_keys_at_capacity_one() {
         store.increment(&2);
         assert!(store.len() <= 1, "above the cap");
         other.join().unwrap();
-        let stats = store.stats();
-        assert!(store.len() <= 1, "above the cap");
-        // Both may find all room with the other's admission: then one is rejected, and says so.
-        let rejected = store.totals().rejected;
-        assert_eq!(rejected, stats.rejections);
-        let told: u64 = told.lock().unwrap().iter().map(|(_, count)| count).sum();
-        let live: u64 = store.snapshot().iter().map(|(_, count)| count).sum();
-        assert_eq!(told + live + rejected, 2, "each unit once");
+        let rejected = balances(&store, &told, 2);
+        // One may find all room with the other's admission: then it is rejected, and says so.
         assert!(rejected <= 1);
+        assert_eq!(rejected, store.stats().rejections);
     });
 }
 
@@ -99,11 +43,12 @@ pub(crate) fn an_increment_a_remove_and_an_eviction() {
         assert!((count, removed) == (2, 2) || (count, removed) == (1, 1));
         store.increment(&2);
         store.increment(&3);
-        told_all(&store, &told, 4);
+        assert_eq!(balances(&store, &told, 4), 0);
     });
 }
 
-/// The thread that retires flushes, so that what it retired is really freed while the other one runs.
+/// The thread that retires flushes, so that what it retired is really freed while the other one
+/// runs.
 pub(crate) fn nothing_is_touched_after_its_end() {
     explore("store, a reader against a remove that frees", 2, 100, || {
         let (store, told) = store(1);
@@ -120,7 +65,7 @@ pub(crate) fn nothing_is_touched_after_its_end() {
         let seen = store.get(&1);
         assert!(seen.is_none_or(|count| count == 1));
         other.join().unwrap();
-        told_all(&store, &told, 1);
+        assert_eq!(balances(&store, &told, 1), 0);
     });
 }
 
@@ -140,7 +85,7 @@ pub(crate) fn a_handle_against_an_eviction() {
         };
         assert_eq!(handle.increment(), 1);
         other.join().unwrap();
-        told_all(&store, &told, 1);
+        assert_eq!(balances(&store, &told, 1), 0);
         drop(handle);
     });
 }
@@ -162,6 +107,6 @@ pub(crate) fn a_snapshot_against_an_eviction() {
         assert_eq!(shown, snapshot.totals().live);
         drop(snapshot);
         other.join().unwrap();
-        told_all(&store, &told, 12);
+        assert_eq!(balances(&store, &told, 12), 0);
     });
 }

@@ -1,0 +1,73 @@
+// Idle lives against use: never early. The clock is quanta's mock, which stands where it is put.
+
+use std::time::Duration;
+
+use loom::thread;
+use quanta::{Clock, Mock};
+
+use super::tree::Cause;
+use crate::explore::explore;
+
+use kit::{Store, Told, balances, builder};
+
+include!("../kit.rs");
+
+/// With so short a TTL a tick is a nanosecond: a use at `t` is over at `t + TTL + 1`.
+const TTL: u64 = 64;
+
+fn store() -> (Store, Told, std::sync::Arc<Mock>) {
+    let (clock, mock) = Clock::mock();
+    let (builder, told) = builder(2);
+    let store = builder.clock(clock).idle_ttl(Duration::from_nanos(TTL)).build().unwrap();
+    (store, told, mock)
+}
+
+/// A use at the last instant of a life keeps it, or comes too late: what expires has not that unit.
+pub(crate) fn an_expiry_against_a_use() {
+    explore("store, an expiry against a use", 5, 1000, || {
+        let (store, told, mock) = store();
+        store.increment(&1);
+        mock.increment(TTL);
+        let pruner = {
+            let store = store.clone();
+            thread::spawn(move || {
+                mock.increment(1_u64);
+                store.prune()
+            })
+        };
+        let count = store.increment(&1);
+        pruner.join().unwrap();
+        let ends = told.ends();
+        match count {
+            2 => assert_eq!(ends, [], "ended early"),
+            _ => assert_eq!(ends, [(1, 1, Cause::Idle)], "ended early"),
+        }
+        assert_eq!(store.get(&1), Some(count), "ended early");
+        assert_eq!(balances(&store, &told, 2), 0);
+    });
+}
+
+/// A slow thread does not move the tick back behind that of a later use.
+pub(crate) fn two_uses_in_two_ticks() {
+    explore("store, two uses in two ticks", 5, 100, || {
+        let (store, told, mock) = store();
+        store.increment(&1);
+        mock.increment(TTL / 2);
+        let later = {
+            let (store, mock) = (store.clone(), mock.clone());
+            thread::spawn(move || {
+                mock.increment(1_u64);
+                store.increment(&1)
+            })
+        };
+        let slow = store.increment(&1);
+        assert_eq!(slow + later.join().unwrap(), 5, "one is the second, one the third");
+        // The later use is not longer ago than the TTL, and then it is.
+        mock.increment(TTL);
+        assert_eq!(store.get(&1), Some(3), "ended early");
+        mock.increment(1_u64);
+        assert_eq!(store.get(&1), None);
+        assert_eq!(told.ends(), [(1, 3, Cause::Idle)]);
+        assert_eq!(balances(&store, &told, 3), 0);
+    });
+}
