@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::panic::panic_any;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, LocalKey};
 
 thread_local! {
@@ -71,6 +72,13 @@ pub(crate) fn bounded<R>(limit: u64, f: impl FnOnce() -> R) -> (R, u64) {
     let result = f();
     AT.set(At::Nothing);
     (result, STEPS.get() - FOREIGN.get())
+}
+
+/// Held while a thread stands, and by tests that wait for frees: the collector belongs to the
+/// process, and a thread may stand while it is pinned.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A pin or a flush: one step of the thread's own, and frees of what others have retired.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock_list::HEED;
+use crate::harness::eventually;
 use crate::reclaim::pin;
 use crate::{CounterStore, Rejected, quanta};
 
@@ -25,15 +26,11 @@ fn with_lists_taken<R>(store: &CounterStore<u64>, f: impl FnOnce() -> R) -> R {
 }
 
 fn settled(store: &CounterStore<u64>) {
-    // Other tests of this process pin, too.
-    for _ in 0..100_000 {
+    let settled = eventually(|| {
         store.prune();
-        if store.waiting() == 0 {
-            break;
-        }
-        std::thread::yield_now();
-    }
-    assert_eq!(store.waiting(), 0);
+        store.waiting() == 0
+    });
+    assert!(settled, "{} are waiting", store.waiting());
     store.inner.engine.validate();
 }
 
@@ -187,14 +184,11 @@ fn a_drop_takes_all_that_is_on_its_way() {
             }
         });
         drop(store);
-        for _ in 0..100_000 {
-            if Arc::strong_count(&alive) == 1 {
-                break;
-            }
+        let freed = eventually(|| {
             pin().flush();
-            std::thread::yield_now();
-        }
-        assert_eq!(Arc::strong_count(&alive), 1, "keys of {first} and {removed}");
+            Arc::strong_count(&alive) == 1
+        });
+        assert!(freed, "keys of {first} and {removed}");
     }
 }
 

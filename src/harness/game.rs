@@ -7,7 +7,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::model::{Ends, Map, Model};
-use super::{Config, FewBits, Op, Units, Way, validate};
+use super::{Config, FewBits, Op, Units, Way, eventually, validate};
 use crate::quanta::Mock;
 use crate::reclaim::{Guard, pin};
 use crate::{Counter, CounterStore, MAX_COUNT, Snapshot, ToKey, Totals};
@@ -290,14 +290,11 @@ pub(super) fn drain<K>(store: &CounterStore<K, FewBits>)
 where
     K: Hash + Eq + Send + Sync + 'static,
 {
-    for _ in 0..100_000 {
+    let drained = eventually(|| {
         store.prune();
-        if store.waiting() == 0 {
-            return;
-        }
-        std::thread::yield_now();
-    }
-    panic!("{} ended entries are never freed", store.waiting());
+        store.waiting() == 0
+    });
+    assert!(drained, "{} ended entries are never freed", store.waiting());
 }
 
 impl<K: Debug + Send + Sync + 'static> fmt::Debug for Game<K> {

@@ -114,3 +114,18 @@ where
         assert_eq!(entry.hash(), store.hash(entry.key()), "a key hashes differently now");
     }
 }
+
+/// Tries until something that waits for grace periods is done; `false` if that takes for ever: other
+/// threads of the process pin, too, and may be preempted while they do.
+pub(crate) fn eventually(mut is_done: impl FnMut() -> bool) -> bool {
+    #[cfg(test)]
+    let _turn = crate::stop::turn();
+    (0..100_000).any(|n| {
+        if n < 1000 {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        is_done()
+    })
+}
