@@ -258,3 +258,80 @@ impl Cell {
         }
     }
 }
+
+#[cfg(all(test, not(crossbeam_loom)))]
+mod tests {
+    use super::*;
+    use crate::stop::bounded;
+
+    const CAUSES: [Cause; 3] = [Cause::Capacity, Cause::Idle, Cause::Removed];
+
+    #[test]
+    fn a_sealed_life_keeps_its_count_and_its_cause() {
+        for cause in CAUSES {
+            for units in [0, 1, 5, MAX_COUNT] {
+                let cell = Cell::new(units);
+                assert_eq!(cell.seal(cause), Some(units));
+                assert_eq!(cell.add(1), Err(Ended));
+                assert_eq!(cell.add(SMALL + 1), Err(Ended));
+                assert_eq!(cell.read(), State::Ended(cause, units));
+                for other in CAUSES {
+                    assert_eq!(cell.seal(other), None);
+                    assert!(cell.seal_if(cell.look(), other).is_err(), "sealed twice");
+                }
+                assert_eq!(cell.read(), State::Ended(cause, units));
+                cell.validate();
+            }
+        }
+    }
+
+    #[test]
+    fn the_top_is_the_documented_one() {
+        assert_eq!(MAX_COUNT, (1_u64 << 51) - 1);
+        for (start, n) in
+            [(MAX_COUNT - 1, 1), (MAX_COUNT - 1, 2), (MAX_COUNT, SMALL), (1, u64::MAX)]
+        {
+            let cell = Cell::new(start);
+            assert_eq!(cell.add(n), Ok(MAX_COUNT));
+            assert_eq!(cell.read(), State::Live(MAX_COUNT));
+            cell.validate();
+        }
+        assert_eq!(Cell::new(MAX_COUNT - SMALL - 2).add(SMALL + 1), Ok(MAX_COUNT - 1));
+    }
+
+    /// A judge that was overtaken neither seals nor announces.
+    #[test]
+    fn what_was_seen_before_an_add_seals_nothing() {
+        let cell = Cell::new(1);
+        let seen = cell.look();
+        assert_eq!(cell.add(1), Ok(2));
+        assert_eq!(cell.seal_if(seen, Cause::Idle), Err(cell.look()));
+        assert_eq!(cell.last.load(Ordering::Relaxed), 0, "announced what is over");
+        assert_eq!(cell.read(), State::Live(2));
+        assert_eq!(cell.seal_if(cell.look(), Cause::Idle), Ok(2));
+    }
+
+    #[test]
+    fn uses_are_counted_with_the_units() {
+        let cell = Cell::new(7);
+        assert_eq!((cell.look().units(), cell.look().uses()), (7, 1));
+        assert_eq!((cell.add(0), cell.add(SMALL + 1)), (Ok(7), Ok(SMALL + 8)));
+        assert_eq!(cell.look().uses(), 3);
+        for _ in 3..USES_RANGE {
+            assert!(cell.add(1).is_ok());
+        }
+        assert_eq!(cell.look().uses(), 0, "modulo the range");
+        assert_eq!(cell.look().units(), SMALL + 8 + u64::from(USES_RANGE) - 3);
+        assert!(!cell.look().is_ended());
+    }
+
+    /// What makes a hit wait-free: one operation, up to [`SMALL`].
+    #[test]
+    fn a_small_add_is_one_step() {
+        let cell = Cell::new(0);
+        for n in [0, 1, SMALL - 1, SMALL] {
+            assert_eq!(bounded(100, || cell.add(n)).1, 1, "{n}");
+        }
+        assert_eq!(bounded(100, || cell.add(SMALL + 1)).1, 2);
+    }
+}
