@@ -19,6 +19,8 @@ fn main() {
     for Mutation { name, base, patch } in MUTATIONS {
         trees += &copy(&out, name, base.patches().into_iter().chain([patch]));
     }
+    let names: Vec<_> = MUTATIONS.iter().map(|mutation| mutation.name).collect();
+    trees += &format!("pub(crate) const MUTANTS: &[&str] = &{names:?};\n");
     fs::write(out.join("trees.rs"), trees).expect("OUT_DIR is writable");
 }
 /// Writes one copy, in which `crate::` leads to the copy; returns its declaration.

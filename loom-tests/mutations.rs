@@ -69,10 +69,10 @@ impl Base {
         let patches: &[&[Patch]] = match self {
             Base::Real => &[],
             Base::Drops => &[DROPS],
-            Base::Stub => &[TOKEN, NO_DEFER],
-            Base::Still => &[TOKEN, FORGETS],
-            Base::AtOnce => &[TOKEN, AT_ONCE],
-            Base::Spares => &[TOKEN, NO_DEFER, SPARES],
+            Base::Stub => &[TOKEN, NO_DEFER, WATCHED],
+            Base::Still => &[TOKEN, FORGETS, WATCHED],
+            Base::AtOnce => &[TOKEN, AT_ONCE, WATCHED],
+            Base::Spares => &[TOKEN, NO_DEFER, SPARES, WATCHED],
         };
         patches.iter().copied().flatten().collect()
     }
@@ -89,6 +89,16 @@ const TOKEN: &[Patch] = &[
         "use super::Guard;\n\n    pub(crate) fn pin",
     ),
 ];
+
+/// loom overlooks loads that an exchange follows, see `watched.rs`.
+const WATCHED: &[Patch] = &[patch(
+    "sync.rs",
+    "pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence};",
+    "pub(crate) use super::super::super::super::watched::{
+        AtomicBool, AtomicPtr, AtomicU64, AtomicUsize,
+    };
+    pub(crate) use loom::sync::atomic::fence;",
+)];
 
 const DEFER: &str = "unsafe { self.0.defer_unchecked(f) }";
 
@@ -295,6 +305,26 @@ const MUTATIONS: &[Mutation] = &[
             "compare_exchange(seen.0, sealed, Ordering::AcqRel, Ordering::Acquire)",
             "compare_exchange(seen.0, sealed, Ordering::Relaxed, Ordering::Relaxed)",
         ),
+    ),
+    stub(
+        "ledger_settles_relaxed",
+        patch(
+            "ledger.rs",
+            "self.settled.store(head.record().load(), Ordering::Release);",
+            "self.settled.store(head.record().load(), Ordering::Relaxed);",
+        ),
+    ),
+    stub(
+        "index_marks_relaxed",
+        patch(
+            "index.rs",
+            "compare_exchange_weak(next, marked, Ordering::Release, Ordering::Relaxed)",
+            "compare_exchange_weak(next, marked, Ordering::Relaxed, Ordering::Relaxed)",
+        ),
+    ),
+    stub(
+        "cell_announces_what_is_over",
+        patch("cell.rs", "if now != seen || seen.is_ended() {", "if now != seen && seen.is_ended() {"),
     ),
     stub("ledger_reuses_versions", patch("ledger.rs", "version(before) + 1", "version(before)")),
     real("store_frees_at_once", patch("reclaim.rs", "unsafe { self.0.defer_unchecked(f) }", "f()")),

@@ -2,6 +2,7 @@
 #![cfg(crossbeam_loom)]
 
 mod explore;
+mod watched;
 
 /// Copies of the store's sources, see `build.rs`. Most of each is not used.
 #[allow(dead_code, unused, missing_docs, unexpected_cfgs, clippy::all)]
@@ -212,6 +213,19 @@ mod mutants {
         cell_reads_relaxed: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
         cell_seals_relaxed: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
         ledger_skips_the_mark: ledger::a_credit_and_a_reader_that_credits, "each unit once";
+        ledger_settles_relaxed: ledger::two_credits_and_a_reader, "each unit once";
+        ledger_reads_without_a_fence: ledger::two_credits_and_a_reader, "each unit once";
+        index_marks_relaxed: ledger::two_credits_and_a_reader, "each unit once";
+        cell_announces_what_is_over: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
         ledger_reuses_versions: ledger::two_credits_and_a_reader, "each unit once";
     }
+}
+
+/// A mutation that no model is mounted on would be caught by nobody.
+#[test]
+fn each_mutation_has_a_model() {
+    let mounted = include_str!("main.rs");
+    let lone = |name: &&&str| !mounted.contains(&format!("{name}: "));
+    let lone: Vec<_> = trees::MUTANTS.iter().filter(lone).collect();
+    assert!(lone.is_empty(), "no model: {lone:?}");
 }

@@ -86,7 +86,7 @@ pub(crate) fn arrivals_against_owners() {
 
 /// Whoever finds the lists taken leaves a note, and later owners heed it.
 pub(crate) fn a_dead_entry_leaves() {
-    explore("clock_list, two ends against an owner", 3, 1000, || {
+    explore("clock_list, two ends against an owner", 2, 1000, || {
         let roster = Arc::new(Roster::new(2));
         let entries = [0, 1].map(Published::new);
         roster.arrive(entries[0].get());

@@ -109,7 +109,7 @@ pub(crate) fn two_inserters_of_one_key() {
 
 /// A live entry is found, whatever is unlinked around it.
 pub(crate) fn find_against_unlink() {
-    explore("index, find against two unlinkers", 3, 100, || {
+    explore("index, find against two unlinkers", 2, 1000, || {
         let chain = Chain::new(&[0, 1, 2, 3]);
         let unlinked = [1, 3].map(|key| chain.pointer(key));
         let unlinkers = [1, 3].map(|key| {
@@ -143,7 +143,7 @@ pub(crate) fn two_unlinkers_of_neighbours() {
 
 /// A new entry is not lost when the head that it goes in front of is unlinked.
 pub(crate) fn insert_against_unlink() {
-    explore("index, an inserter against two unlinkers", 3, 100, || {
+    explore("index, an inserter against two unlinkers", 2, 1000, || {
         let chain = Chain::new(&[0, 1, 2]);
         let unlinked = [1, 2].map(|key| chain.pointer(key));
         let unlinkers = [1, 2].map(|key| {
