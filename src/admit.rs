@@ -172,47 +172,64 @@ impl<K: Send + Sync + 'static> Engine<K> {
         if let Some(permit) = idle.or_else(|| self.live.acquire()) {
             return Ok(Room { permit, known: None });
         }
-        let evicted = match self.at_capacity {
-            AtCapacity::Evict => self.evict(hash, time, guard, out),
-            AtCapacity::Reject => None,
-        };
-        evicted
-            .or_else(|| Some(Room { permit: self.live.acquire()?, known: None }))
-            .ok_or(Rejected::Capacity)
+        if self.at_capacity == AtCapacity::Reject {
+            return Err(Rejected::Capacity);
+        }
+        let (mut known, mut earlier) = (None, None);
+        loop {
+            let begun = self.turnover();
+            let permit = self.evict(hash, &mut known, time, guard, out);
+            if let Some(permit) = permit.or_else(|| self.live.acquire()) {
+                return Ok(Room { permit, known });
+            }
+            // Others may have evicted ahead of this pass and admitted behind it. So again, until
+            // nobody did either during two passes: then no entry is visible. Lock-free.
+            if earlier == Some(self.turnover()) {
+                return Err(Rejected::Capacity);
+            }
+            earlier = Some(begun);
+        }
+    }
+
+    /// Changes with each admission and with each life that ends.
+    fn turnover(&self) -> u64 {
+        let shards = self.shards.iter().map(|shard| shard.tally.turnover());
+        shards.fold(0, u64::wrapping_add)
     }
 
     /// Evicts from the newcomer's own shard, else from the next ones, else from a sample of the
-    /// index.
+    /// index. `known` becomes what the ghost knows of the newcomer, which it is asked once.
     fn evict(
         &self,
         hash: KeyHash,
+        known: &mut Option<bool>,
         time: Time<'_>,
         guard: &Guard,
         out: &mut Removals<'_, K>,
-    ) -> Option<Room<'_>> {
-        let mut known = None;
+    ) -> Option<Permit<'_>> {
         let own = hash.top(self.shard_bits);
         for i in 0..SHARDS_TRIED.min(self.shards.len()) {
             let shard = &self.shards[(own + i) % self.shards.len()];
             let victim = self.own_lists(shard, guard, |lists| {
                 let population = lists.probation_len() + lists.main_len();
-                if i == 0 {
-                    known = Some(lists.policy.recall(hash, Some(population)));
+                if i == 0 && known.is_none() {
+                    *known = Some(lists.policy.recall(hash, Some(population)));
                 }
                 lists.make_room(time, guard)
             });
             if let Some(sealed) = victim.flatten() {
-                return Some(Room { permit: self.succeed(sealed, guard, out), known });
+                return Some(self.succeed(sealed, guard, out));
             }
         }
         let sealed = self.sample(hash, time, guard)?;
-        Some(Room { permit: self.succeed(sealed, guard, out), known })
+        Some(self.succeed(sealed, guard, out))
     }
 
     /// A victim without anybody's lists: the lowest count of a few live entries, from the
     /// newcomer's bucket on.
     ///
-    /// Goes round all buckets if it must, so that it finds a victim while there is a visible entry.
+    /// Goes round all buckets if it must, so that it finds a victim, unless it is overtaken all the
+    /// way.
     #[cold]
     fn sample<'g>(&self, hash: KeyHash, time: Time<'_>, guard: &'g Guard) -> Option<Sealed<'g, K>> {
         let start = self.index.bucket_of(hash);

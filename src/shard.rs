@@ -35,6 +35,12 @@ impl Tally {
         counter.fetch_add(n, Ordering::Relaxed)
     }
 
+    /// Lives that began and lives that ended, together.
+    pub(crate) fn turnover(&self) -> u64 {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        self.ended.iter().map(load).fold(load(&self.admitted), u64::wrapping_add)
+    }
+
     pub(crate) fn add_to(&self, stats: &mut Stats) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         stats.admitted += load(&self.admitted);
