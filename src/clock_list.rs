@@ -187,6 +187,8 @@ fn free_notes<K>(mut notes: *mut Departure<K>, guard: &Guard) {
     #[cfg(not(crossbeam_loom))]
     unsafe {
         guard.defer(free);
+        // So that nothing stays with a thread that goes idle.
+        guard.flush();
     }
     // Models of single layers have no collector, and notes have no marker that loom would watch.
     #[cfg(crossbeam_loom)]

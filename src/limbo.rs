@@ -228,9 +228,14 @@ impl<K: Send + Sync + 'static> Limbo<K> {
     /// Hands all stacks to the collector and runs what is due.
     pub(crate) fn flush(self: &Arc<Self>) {
         let guard = pin();
-        for shard in 0..self.stacks.len() {
-            self.defer_batch(shard, &guard);
+        let (last, others) = (self.stacks.len() - 1, 0..self.stacks.len() - 1);
+        for shard in others {
+            // Each in a bag of its own: who frees takes some bags at a time.
+            if self.defer_batch(shard, &guard) {
+                guard.flush();
+            }
         }
+        self.defer_batch(last, &guard);
         guard.flush();
     }
 
@@ -302,10 +307,11 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         }
     }
 
-    fn defer_batch(self: &Arc<Self>, shard: usize, guard: &Guard) {
+    /// `false` if there was none. The caller flushes.
+    fn defer_batch(self: &Arc<Self>, shard: usize, guard: &Guard) -> bool {
         let top = &self.stacks[shard].head;
         if top.load(Ordering::Relaxed).is_null() {
-            return;
+            return false;
         }
         let first = without_count(top.swap(ptr::null_mut(), Ordering::Acquire));
         let limbo = Arc::clone(self);
@@ -313,6 +319,7 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         // budget. `K: Send`, so any thread may drop the keys. It runs when the grace period
         // is over; see the module's documentation.
         unsafe { guard.defer(move || limbo.free(&limbo.stacks[shard], first)) };
+        true
     }
 }
 

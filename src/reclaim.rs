@@ -62,6 +62,11 @@ mod collector {
         static HANDLE: LocalHandle = collector().register();
     }
 
+    /// Makes the collector, so that no operation waits for the thread that does.
+    pub(crate) fn prepare() {
+        collector();
+    }
+
     /// Pins this thread. Cheap when it is pinned already.
     #[inline]
     pub(crate) fn pin() -> Guard {
@@ -79,9 +84,11 @@ mod collector {
     pub(crate) fn pin() -> Guard {
         Guard(epoch::pin())
     }
+
+    pub(crate) fn prepare() {}
 }
 
-pub(crate) use collector::pin;
+pub(crate) use collector::{pin, prepare};
 
 /// Whether the memory that holds this is still alive. Nothing outside loom.
 pub(crate) struct Life {

@@ -15,7 +15,7 @@ use crate::error::Rejected;
 use crate::hash::{KeyHash, RandomState};
 use crate::key::ToKey;
 use crate::pinned::Pinned;
-use crate::reclaim::pin;
+use crate::reclaim::{pin, prepare};
 use crate::removal::{Panics, Removals};
 use crate::shard::Stats;
 use crate::snapshot::{Snapshot, Totals};
@@ -32,7 +32,7 @@ pub(crate) struct Inner<K, S> {
 /// each makes: *wait-free* is bounded by the length of a chain (about one entry), *lock-free*
 /// starts again only when another thread got something done. No operation waits for another thread.
 /// As with every scheme of grace periods, a pin now and then (one in 128) frees what others have
-/// retired: about 256 entries at most, their keys included.
+/// retired, some 256 entries and their keys, and that is lock-free.
 pub struct CounterStore<K, S = RandomState> {
     pub(crate) inner: Arc<Inner<K, S>>,
 }
@@ -74,6 +74,7 @@ where
 
 impl<K, S> CounterStore<K, S> {
     pub(crate) fn from_parts(engine: Engine<K>, hasher: S) -> Self {
+        prepare();
         Self { inner: Arc::new(Inner { engine, hasher }) }
     }
 
