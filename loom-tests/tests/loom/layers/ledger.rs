@@ -101,7 +101,7 @@ impl Group {
 }
 
 pub(crate) fn two_credits() {
-    explore("ledger, two credits", 5, 100, || {
+    explore("ledger, two credits", 3, 1000, || {
         let (group, entries) = Group::new();
         let other = {
             let group = Arc::clone(&group);
@@ -113,8 +113,23 @@ pub(crate) fn two_credits() {
     });
 }
 
+pub(crate) fn a_credit_and_a_reader() {
+    explore("ledger, a credit and a reader", 3, 1000, || {
+        let (group, entries) = Group::new();
+        let other = {
+            let group = Arc::clone(&group);
+            thread::spawn(move || group.end(0))
+        };
+        let (live, [evicted, _, removed]) = group.read();
+        assert_eq!((live + evicted, removed), (UNITS[0] + UNITS[1], 0), "each unit once");
+        other.join().unwrap();
+        group.end(1);
+        group.finish(entries);
+    });
+}
+
 pub(crate) fn two_credits_and_a_reader() {
-    explore("ledger, two credits and a reader", 2, 1000, || {
+    explore("ledger, two credits and a reader", 1, 1000, || {
         let (group, entries) = Group::new();
         let enders = [0, 1].map(|key| {
             let group = Arc::clone(&group);

@@ -24,7 +24,7 @@ fn store() -> (Store, Told, std::sync::Arc<Mock>) {
 
 /// A use at the last instant of a life keeps it, or comes too late: what expires has not that unit.
 pub(crate) fn an_expiry_against_a_use() {
-    explore("store, an expiry against a use", 5, 1000, || {
+    explore("store, an expiry against a use", 2, 1000, || {
         let (store, told, mock) = store();
         store.increment(&1);
         mock.increment(TTL);
@@ -49,7 +49,7 @@ pub(crate) fn an_expiry_against_a_use() {
 
 /// A slow thread does not move the tick back behind that of a later use.
 pub(crate) fn two_uses_in_two_ticks() {
-    explore("store, two uses in two ticks", 5, 100, || {
+    explore("store, two uses in two ticks", 3, 100, || {
         let (store, told, mock) = store();
         store.increment(&1);
         mock.increment(TTL / 2);
