@@ -300,6 +300,29 @@ struct Args {
     capacities: Vec<usize>,
 }
 
+/// New keys only, from so many threads at once: how many are rejected, since a thread that is
+/// preempted while it is pinned stops all frees.
+fn floods_at_once(threads: u64) {
+    const EACH: u64 = 1_000_000;
+    let rejected = [2048, 65_536].map(|capacity| {
+        let store = CounterStore::<u64>::new(capacity);
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                let store = &store;
+                scope.spawn(move || {
+                    for key in 0..EACH {
+                        black_box(store.increment(&(thread * EACH + key)));
+                    }
+                });
+            }
+        });
+        let stats = store.stats();
+        assert_eq!(store.totals().recorded, threads * EACH);
+        100.0 * stats.rejections as f64 / (threads * EACH) as f64
+    });
+    println!("| {threads} | {:.3} % | {:.3} % |", rejected[0], rejected[1]);
+}
+
 fn main() {
     let Args { capacities } = Args::parse();
     println!("| capacity | what | ns an increment | ratio to hits | rejected |");
@@ -320,5 +343,10 @@ fn main() {
     println!("|--:|--:|--:|--:|--:|--:|");
     for (uses, own) in [(1, 0), (1, 1), (1, 10), (1, 100), (3, 0), (3, 10), (3, 100), (50, 10)] {
         survival(2048, uses, own);
+    }
+    println!("\nA flood of new keys from many threads, default slack: rejected\n");
+    println!("| threads | capacity 2048 | capacity 65,536 |\n|--:|--:|--:|");
+    for threads in [1, 2, 4, 8, 1, 2, 4, 8] {
+        floods_at_once(threads);
     }
 }
