@@ -1,6 +1,7 @@
 //! What threads added, and what the listener was told.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Result, ensure};
@@ -62,6 +63,8 @@ pub struct Tally {
     /// Units and calls of which a `try_` call said that they were rejected.
     pub rejected: u64,
     pub rejections: u64,
+    /// Calls that do not tell a count from a rejection.
+    unsaid: u64,
     /// Units that `remove` returned.
     pub removed: u64,
     pub clears: u64,
@@ -87,6 +90,7 @@ impl Tally {
 
     pub fn unsaid(&mut self, key: u64, n: u64) {
         self.calls += 1;
+        self.unsaid += 1;
         self.keys[key as usize].unsaid += n;
     }
 
@@ -99,6 +103,7 @@ impl Tally {
         self.calls += other.calls;
         self.rejected += other.rejected;
         self.rejections += other.rejections;
+        self.unsaid += other.unsaid;
         self.removed += other.removed;
         self.clears += other.clears;
         self.entries = self.entries.max(other.entries);
@@ -107,6 +112,25 @@ impl Tally {
     /// All units that were added, rejected ones included.
     pub fn units(&self) -> u64 {
         self.rejected + self.keys.iter().map(|sum| sum.said + sum.unsaid).sum::<u64>()
+    }
+
+    /// Units that were rejected: at least those of which a caller was told.
+    pub fn may_be_rejected(&self) -> RangeInclusive<u64> {
+        self.rejected..=self.rejected + self.keys.iter().map(|sum| sum.unsaid).sum::<u64>()
+    }
+
+    /// The same of calls.
+    pub fn may_be_rejections(&self) -> RangeInclusive<u64> {
+        self.rejections..=self.rejections + self.unsaid
+    }
+
+    /// No key has more than was added under it.
+    pub fn check_live(&self, snapshot: &Snapshot<Key>) -> Result<()> {
+        for (key, count) in snapshot {
+            let Sum { said, unsaid } = self.keys[key.number() as usize];
+            ensure!(count <= said + unsaid, "{key:?} has {count} units of {}", said + unsaid);
+        }
+        Ok(())
     }
 
     /// Key by key: what ended and what is live is what was added. Returns the units that are not

@@ -59,7 +59,7 @@ struct Log<K> {
     ends: Vec<(K, u64, Cause)>,
 }
 
-/// What a call that counts was answered.
+/// What a call that counts was answered. Sealed: it is implemented for what the store answers.
 pub trait Answer {
     /// What it says of an add of `n` units.
     #[doc(hidden)]
@@ -79,6 +79,13 @@ pub enum Told {
 
 /// Of the `try_` calls.
 impl Answer for Result<u64, Rejected> {
+    fn told(&self, _: u64) -> Told {
+        self.map_or(Told::Rejected, Told::Counted)
+    }
+}
+
+/// The same by way of [`Result::ok`].
+impl Answer for Option<u64> {
     fn told(&self, _: u64) -> Told {
         self.map_or(Told::Rejected, Told::Counted)
     }
@@ -189,11 +196,11 @@ impl<K: Clone + Hash + Eq + Debug> Audit<K> {
         let log = self.log();
         assert_eq!((store.len(), snapshot.len()), (snapshot.len(), lives(&log, stats)), "lives");
         log.check_ends(totals, stats);
-        let sure = log.check_rejections(totals, stats);
         assert_eq!(totals.recorded, log.adds.iter().map(|add| add.1).sum::<u64>(), "all units");
-        for (key, book) in log.by_key(snapshot.iter()) {
-            book.check(key, sure);
-        }
+        let books = log.by_key(snapshot.iter());
+        let untold =
+            books.iter().map(|(key, book)| book.check(key)).fold(Untold::default(), Untold::and);
+        log.check_rejections(totals, stats, untold);
     }
 }
 
@@ -208,14 +215,33 @@ struct Book {
     /// Units of calls that were counted for sure, and of those that may have been.
     counted: u64,
     perhaps: u64,
-    /// The counts before and after each call.
+    /// The counts before and after each call that was counted for sure.
     steps: Vec<(u64, u64)>,
-    /// Some caller was not told.
-    blind: bool,
+    /// Calls that were the first of a life or rejected, by their units.
+    firsts: BTreeMap<u64, u64>,
+    /// Calls with units of which nothing is known, and calls of no units that may have been
+    /// rejected.
+    blind: u64,
+    empty: u64,
     /// The final counts, and that of a live one.
     finals: Vec<u64>,
     /// Reports of removals, less what callers of `remove` were told.
     removed: BTreeMap<u64, i64>,
+}
+
+/// What was rejected and nobody was told of.
+#[derive(Clone, Copy, Default)]
+struct Untold {
+    units: u64,
+    /// At least and at most.
+    calls: (u64, u64),
+}
+
+impl Untold {
+    fn and(self, other: Self) -> Self {
+        let calls = (self.calls.0 + other.calls.0, self.calls.1 + other.calls.1);
+        Self { units: self.units + other.units, calls }
+    }
 }
 
 impl<K: Clone + Hash + Eq + Debug> Log<K> {
@@ -232,24 +258,13 @@ impl<K: Clone + Hash + Eq + Debug> Log<K> {
         }
     }
 
-    /// Whether each call is known to have been counted or rejected.
-    fn check_rejections(&self, totals: Totals, stats: Stats) -> bool {
-        let (mut known, mut unknown, mut units) = (0, 0, 0);
-        for (_, n, told) in &self.adds {
-            match told {
-                Told::Rejected => (known, units) = (known + 1, units + n),
-                Told::FirstOrRejected | Told::Nothing => unknown += 1,
-                Told::Counted(_) => {}
-            }
-        }
-        let range = known..=known + unknown;
-        assert!(
-            range.contains(&stats.rejections),
-            "{} rejections, not {range:?}",
-            stats.rejections
-        );
-        assert!(totals.rejected >= units, "{} units rejected, not {units}", totals.rejected);
-        totals.rejected == units
+    fn check_rejections(&self, totals: Totals, stats: Stats, untold: Untold) {
+        let told = self.adds.iter().filter(|add| add.2 == Told::Rejected);
+        let (calls, units) = told.fold((0, 0), |(calls, units), add| (calls + 1, units + add.1));
+        assert_eq!(totals.rejected, units + untold.units, "units rejected");
+        let range = calls + untold.calls.0..=calls + untold.calls.1;
+        let rejections = stats.rejections;
+        assert!(range.contains(&rejections), "{rejections} rejections, not {range:?}");
     }
 
     fn by_key<'a>(&'a self, live: impl Iterator<Item = (&'a K, u64)>) -> Map<&'a K, Book> {
@@ -262,13 +277,14 @@ impl<K: Clone + Hash + Eq + Debug> Log<K> {
                     book.counted += n;
                     book.steps.push((count - n, count));
                 }
+                Told::FirstOrRejected | Told::Nothing if *n == 0 => book.empty += 1,
                 Told::FirstOrRejected => {
                     book.perhaps += n;
-                    book.steps.push((0, *n));
+                    *book.firsts.entry(*n).or_default() += 1;
                 }
                 Told::Nothing => {
                     book.perhaps += n;
-                    book.blind |= *n > 0;
+                    book.blind += 1;
                 }
                 Told::Rejected => {}
             }
@@ -289,32 +305,50 @@ impl<K: Clone + Hash + Eq + Debug> Log<K> {
 }
 
 impl Book {
-    fn check(&self, key: &impl Debug, sure: bool) {
+    /// What is missing was rejected.
+    fn check(&self, key: &impl Debug) -> Untold {
         let sum: u64 = self.finals.iter().sum();
-        let least = if sure { self.counted + self.perhaps } else { self.counted };
-        let range = least..=self.counted + self.perhaps;
+        let range = self.counted..=self.counted + self.perhaps;
         assert!(range.contains(&sum), "{key:?}: {sum} units in its lives, not {range:?}");
         let told_in_vain = self.removed.iter().find(|(_, reports)| **reports < 0);
         assert_eq!(told_in_vain, None, "{key:?}: removals that nobody reported");
-        if sure && !self.blind {
-            self.check_steps(key);
-        }
+        let units = self.counted + self.perhaps - sum;
+        let (least, most) = if self.blind == 0 {
+            let rejected = self.check_steps(key);
+            (rejected, rejected)
+        } else if units == 0 {
+            (0, 0)
+        } else {
+            (1, self.blind + self.firsts.values().sum::<u64>())
+        };
+        Untold { units, calls: (least, most + self.empty) }
     }
 
-    /// Each life is a path from 0 to its final count, and each call one step of one path: so every
-    /// count is reached as often as it is left, beginnings and ends included.
-    fn check_steps(&self, key: &impl Debug) {
+    /// Each life is a path from 0 to its final count, and each call that was counted one step of
+    /// one path: so every count is reached as often as it is left, ends included. Where it is
+    /// reached more often, that many of the calls that may have led there from 0 were rejected;
+    /// returns how many. What is true of all other counts is true of 0 as well.
+    fn check_steps(&self, key: &impl Debug) -> u64 {
         let mut at = BTreeMap::<u64, i64>::new();
+        for (&count, &calls) in &self.firsts {
+            *at.entry(count).or_default() += calls as i64;
+        }
         for &(before, after) in &self.steps {
             *at.entry(before).or_default() -= 1;
             *at.entry(after).or_default() += 1;
         }
         for &last in &self.finals {
             *at.entry(last).or_default() -= 1;
-            *at.entry(0).or_default() += 1;
         }
-        let gap = at.iter().find(|(_, balance)| **balance != 0);
-        assert_eq!(gap, None, "{key:?}: a count was skipped or told twice: {self:?}");
+        at.remove(&0);
+        let rejected = at.iter().map(|(count, &balance)| {
+            let firsts = self.firsts.get(count).copied().unwrap_or(0);
+            let rejected = u64::try_from(balance).ok().filter(|rejected| *rejected <= firsts);
+            rejected.unwrap_or_else(|| {
+                panic!("{key:?}: {count} was skipped or told twice, by {balance}: {self:?}")
+            })
+        });
+        rejected.sum()
     }
 }
 
@@ -378,19 +412,72 @@ mod tests {
         audit.totals(|| store.totals());
     }
 
-    #[test]
-    fn rejections_that_nobody_was_told_of_are_allowed_for() {
+    /// Units of three keys were rejected, and callers were not told.
+    fn rejecting() -> (CounterStore<u64>, Audit<u64>) {
         let audit = Audit::new();
         let heard = audit.clone();
-        let builder = CounterStore::<u64>::builder().capacity(1).slack(0);
+        let builder = CounterStore::builder().capacity(1).slack(0);
         let store = builder.on_removal(move |end| heard.ended(end)).build().expect("valid");
-        for key in [1, 2, 2, 1] {
-            audit.add(&key, 5, || store.add(&key, 5));
+        for (key, n) in [(1, 5), (2, 5), (2, 5), (1, 5), (1, 5), (3, 7), (4, 0)] {
+            audit.add(&key, n, || store.add(&key, n));
         }
+        assert_eq!((store.stats().rejections, store.totals().rejected), (4, 17));
+        audit.check(&store);
+        (store, audit)
+    }
+
+    #[test]
+    fn rejections_that_nobody_was_told_of_are_allowed_for() {
+        let (store, audit) = rejecting();
         audit.add(&1, 5, || {
             store.add(&1, 5);
         });
-        assert_eq!(store.stats().rejections, 2);
+        audit.add(&2, 5, || {
+            store.add(&2, 5);
+        });
         audit.check(&store);
+        assert_eq!(audit.add(&2, 1, || store.try_increment(&2).ok()), None);
+        assert_eq!(audit.log().adds.last(), Some(&(2, 1, Told::Rejected)));
+        assert!(audit.add(&2, 1, || store.try_increment(&2)).is_err());
+        assert_eq!(audit.log().adds.last(), Some(&(2, 1, Told::Rejected)));
+        audit.check(&store);
+    }
+
+    #[test]
+    fn rejections_that_nobody_was_told_of_hide_nothing() {
+        type Err = fn(&mut Log<u64>);
+        let errors: &[(&str, Err)] = &[
+            ("a count twice", |log| log.adds[4].2 = Told::Counted(10)),
+            ("a count was skipped", |log| log.adds[4].2 = Told::Counted(20)),
+            ("a life that began with a skip", |log| (log.adds[0].1, log.adds[5].1) = (7, 5)),
+            ("a rejection told as counted", |log| {
+                log.adds[1].1 = 10;
+                log.adds[5] = (1, 2, Told::Counted(2));
+            }),
+            ("more calls rejected", |log| {
+                log.adds[1].1 = 1;
+                log.adds.extend([(2, 2, Told::FirstOrRejected); 2]);
+            }),
+            ("fewer calls rejected", |log| {
+                log.adds[1].1 = 10;
+                log.adds.swap_remove(2);
+            }),
+        ];
+        for (name, err) in errors {
+            let (store, audit) = rejecting();
+            err(&mut audit.log());
+            assert!(fails(&store, &audit), "{name}");
+        }
+    }
+
+    #[test]
+    fn units_that_no_key_misses_were_not_rejected() {
+        let (store, audit) = rejecting();
+        for rejected in [16, 18] {
+            let totals = Totals { rejected, ..store.totals() };
+            let untold = Untold { units: 17, calls: (3, 4) };
+            let check = || audit.log().check_rejections(totals, store.stats(), untold);
+            assert!(catch_unwind(AssertUnwindSafe(check)).is_err());
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::hash::KeyHash;
 
 /// A store of one shard beside a naive, sequential writing of its eviction policy. Both must evict
 /// the same keys in the same order. This crate's own target `policy` plays it.
+#[doc(hidden)]
 pub struct Duel {
     store: CounterStore<u64, FewBits>,
     evicted: Arc<Mutex<Vec<u64>>>,

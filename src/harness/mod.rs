@@ -11,6 +11,8 @@
 //!   [`play_at_once`] does that for sequences of [`Op`].
 //! - [`validate`] looks at the insides of the store.
 //!
+//! This module is for test code, and exempt from semantic versioning: any release may change it.
+//!
 //! # Your own type
 //!
 //! A type that wraps a store is fuzzed through its own interface. It takes the builder that a
@@ -86,7 +88,7 @@ pub use config::{Config, FewBits, FewBitsHasher};
 pub use duel::Duel;
 pub use game::Game;
 pub use op::{Op, Units, Way};
-pub use player::play_at_once;
+pub use player::{TwoSequences, play_at_once};
 
 use std::hash::{BuildHasher, Hash};
 

@@ -4,8 +4,12 @@ use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::hint::spin_loop;
 use std::panic::resume_unwind;
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use crossbeam_utils::CachePadded;
 
 use super::game::{KEPT, drain};
 use super::model::Map;
@@ -16,6 +20,16 @@ use crate::{Counter, CounterStore, Snapshot};
 
 /// Units of one add: small enough that no count saturates, large enough for both ways to add.
 const UNITS: u64 = (1 << 33) - 1;
+
+/// Calls between two meetings of all threads.
+const TOGETHER: usize = 4;
+/// Looks at the others before a thread that waits for them gives its core away.
+const SPINS: u32 = 1000;
+
+/// What the target `concurrent` draws. Not an array of two: `arbitrary` leaves the last element of
+/// an array empty when it takes the rest of the input.
+#[doc(hidden)]
+pub type TwoSequences<K> = (Config, Vec<Op<K>>, Vec<Op<K>>);
 
 /// Plays each sequence on a thread of its own, all at once on one store. Every call holds the cap;
 /// in the end the books of an [`Audit`] balance, and all memory comes back.
@@ -34,17 +48,25 @@ where
     let (builder, time) = config.builder();
     let store = builder.on_removal(move |end| heard.ended(end)).build();
     let store = store.unwrap_or_else(|error| panic!("{config:?}: {error}"));
-    let start = Barrier::new(sequences.len());
-    let play = |ops: &[Op<K>]| {
+    let play = |ops: &[Op<K>], seat: Seat<'_>| {
         let mut player = Player::new(&config, &store, &audit, &time);
-        start.wait();
-        for op in ops {
-            player.step(op);
-            assert!(store.len() <= config.capacity, "above the cap");
+        for calls in ops.chunks(TOGETHER) {
+            seat.meet();
+            for op in calls {
+                player.step(op);
+                assert!(store.len() <= config.capacity, "above the cap");
+            }
         }
+        drop(seat);
     };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = sequences.iter().map(|ops| scope.spawn(|| play(ops))).collect();
+    let rounds: Box<[Round]> = sequences.iter().map(|_| Round::default()).collect();
+    // All before the first thread: if one cannot be started, its seat is dropped, too.
+    let seats: Vec<_> = (0..rounds.len()).map(|own| Seat { rounds: &rounds, own }).collect();
+    thread::scope(|scope| {
+        let play = &play;
+        let each = sequences.iter().zip(seats);
+        let threads = each.map(|(ops, seat)| scope.spawn(move || play(ops, seat)));
+        let threads: Vec<_> = threads.collect();
         // The scope waits for the closures alone, and a leak checker would see a thread half gone.
         for thread in threads {
             thread.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -54,6 +76,45 @@ where
     store.clear();
     drain(&store);
     audit.check(&store);
+}
+
+/// How often a thread has come to meet the others; [`LEFT`] when it will not come again. Relaxed
+/// throughout: no call of one thread shall be ordered after one of another by it.
+type Round = CachePadded<AtomicU64>;
+
+const LEFT: u64 = u64::MAX;
+
+/// A thread's place among those that meet. It leaves when this is dropped, also by a panic.
+///
+/// Threads that wait in a lock are woken one after the other, and by then the first has made all
+/// of its few calls. So they spin, and meet again every few calls.
+struct Seat<'a> {
+    rounds: &'a [Round],
+    own: usize,
+}
+
+impl Seat<'_> {
+    /// Waits until each of the others has come as often, or has left.
+    fn meet(&self) {
+        let round = self.rounds[self.own].fetch_add(1, Ordering::Relaxed) + 1;
+        for other in self.rounds {
+            let mut spins = 0;
+            while other.load(Ordering::Relaxed) < round {
+                if spins < SPINS {
+                    spins += 1;
+                    spin_loop();
+                } else {
+                    thread::yield_now();
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.rounds[self.own].store(LEFT, Ordering::Relaxed);
+    }
 }
 
 /// One thread's calls, and what it keeps.
@@ -155,5 +216,52 @@ where
         assert_eq!(shown.values().sum::<u64>(), snapshot.totals().live);
         self.snapshots.push_front(snapshot);
         self.snapshots.truncate(KEPT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use arbitrary::{Arbitrary, Unstructured};
+
+    use super::*;
+
+    #[test]
+    fn each_seed_has_calls_for_both_threads() {
+        let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+        if !fuzz.exists() {
+            // The published package is without it.
+            return;
+        }
+        for seed in 0..5 {
+            let seed = fuzz.join(format!("corpus/concurrent/seed-{seed}"));
+            let bytes = std::fs::read(&seed).expect("a seed of the repository");
+            let input = TwoSequences::<u8>::arbitrary_take_rest(Unstructured::new(&bytes));
+            let (_, one, two) = input.expect("enough bytes");
+            assert!(one.len().min(two.len()) >= TOGETHER, "{seed:?}: {one:?}, {two:?}");
+        }
+    }
+
+    #[test]
+    fn threads_meet_until_one_leaves_or_panics() {
+        for panics in [false, true] {
+            let rounds: [Round; 2] = Default::default();
+            let visit = |seat: Seat<'_>, times: u64| {
+                for nth in 1..=times {
+                    seat.meet();
+                    let other = rounds[1 - seat.own].load(Ordering::Relaxed);
+                    assert!(other >= nth, "not waited for: {other} of {nth}");
+                }
+                assert!(!panics || seat.own == 0, "leaves");
+            };
+            let [stays, leaves] = [0, 1].map(|own| Seat { rounds: &rounds, own });
+            let met = thread::scope(|scope| {
+                let threads = [(stays, 200), (leaves, 100)]
+                    .map(|(seat, times)| scope.spawn(move || visit(seat, times)));
+                threads.map(|thread| thread.join().is_ok())
+            });
+            assert_eq!(met, [true, !panics]);
+        }
     }
 }
