@@ -13,8 +13,9 @@ enum Base {
     /// three threads and more, where the real collector takes minutes.
     Stub,
     /// What is retired is forgotten, leaks are not looked for, and what other models look at is no
-    /// branching point: statistics, limbo, and arrivals where no room is needed. For the whole
-    /// store with three threads, or with more preemptions.
+    /// branching point: statistics, limbo, and arrivals where no room is needed; and a pass over
+    /// the index that was overtaken is not repeated. For the whole store with three threads, or
+    /// with more preemptions.
     Still,
     /// What is retired is freed at once: for who frees, and when.
     AtOnce,
@@ -115,6 +116,7 @@ const FORGETS: &[Patch] = &[
         "AtomicPtr, AtomicUsize, CachePadded, Ordering, yield_now};",
         "CachePadded, Ordering, yield_now};\nuse std::sync::atomic::{AtomicPtr, AtomicUsize};",
     ),
+    patch("admit.rs", "if earlier == Some(self.turnover()) {", "if earlier == earlier {"),
     patch(
         "admit.rs",
         "SETTLE_EVERY: u64 = if cfg!(crossbeam_loom) { 1 }",
