@@ -11,8 +11,9 @@ use crate::books::{Tally, Told, check_snapshot};
 use crate::key::{Key, Pool, turn_over};
 use crate::plan::{Listening, Plan};
 
-/// Prunes after which everything that has ended must be freed.
-const PRUNES: usize = 100;
+/// Prunes after which everything that has ended must be freed. The collector's queue is one for all
+/// stores, and each prune takes a few batches from it: what a large store has cleared may be ahead.
+const PRUNES: usize = 10_000;
 /// The same for grace periods after the store is gone.
 const GRACE_PERIODS: usize = 10_000;
 
