@@ -255,3 +255,17 @@ impl<K: Eq> Index<K> {
         all
     }
 }
+
+#[cfg(all(test, not(crossbeam_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_top_bits_choose_the_bucket() {
+        let index = Index::<u64>::new(4).expect("memory");
+        assert_eq!(index.len(), 16);
+        for hash in (0..1000).map(KeyHash::mixed) {
+            assert_eq!(index.bucket_of(hash), hash.top(4));
+        }
+    }
+}

@@ -11,7 +11,7 @@ include!("../kit.rs");
 
 /// A handle counts in the life that it holds, or in a new one, never in one that has ended.
 pub(crate) fn an_eviction_and_a_handle_that_admits_again() {
-    explore("store, a handle against an eviction, then admitted again", 1, 1000, || {
+    explore("store, a handle against an eviction, then admitted again", 1, 300, || {
         let (store, told) = store(1);
         let handle = store.counter(&1);
         assert_eq!(handle.add(8), 8);
