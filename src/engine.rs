@@ -437,7 +437,7 @@ impl<K> Drop for Engine<K> {
         unsafe { self.limbo.free_stacks() };
         drop(guard);
         // Batches that were deferred before: their keys should not outlive the store by much.
-        for _ in 0..4 + limbo.exist() / 64 {
+        for _ in 0..limbo.flushes(limbo.exist()).max(4) {
             if limbo.exist() == 0 {
                 break;
             }

@@ -76,6 +76,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         }
         drop(guard);
         self.limbo.flush();
+        self.limbo.flush_all(self.waiting());
     }
 
     /// One exact reading of a group: units that are live, and that have ended by cause; each live

@@ -122,6 +122,12 @@ impl<K> Limbo<K> {
         self.exist.load(Ordering::Acquire).saturating_sub(spares)
     }
 
+    /// How many flushes so many entries take: the epoch crate takes up to eight batches at a time,
+    /// and two epochs have to pass.
+    pub(crate) fn flushes(&self, entries: usize) -> usize {
+        EPOCHS + entries / (8 * self.batch)
+    }
+
     /// With spare memory.
     #[cfg(test)]
     pub(crate) fn slots_taken(&self) -> usize {
@@ -242,9 +248,8 @@ impl<K: Send + Sync + 'static> Limbo<K> {
     /// Flushes until what was retired has been freed, as long as nobody is pinned; for those who
     /// drop many entries at once. Bounded: each round runs a few batches.
     pub(crate) fn flush_all(self: &Arc<Self>, entries: usize) {
-        // The epoch crate runs up to eight deferred batches a flush, and two epochs have to pass.
-        for _ in 0..EPOCHS + entries / (8 * self.batch) {
-            self.flush();
+        if entries > 0 {
+            (0..self.flushes(entries)).for_each(|_| self.flush());
         }
     }
 

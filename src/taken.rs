@@ -193,6 +193,37 @@ fn a_drop_takes_all_that_is_on_its_way() {
     }
 }
 
+/// With a small slack batches are small, and so a backlog is many of them: a prune and a drop take
+/// all that can be freed, not a few batches.
+#[test]
+fn a_backlog_is_freed_at_once() {
+    for slack in [0, 40, 1 << 14] {
+        let alive = Arc::new(());
+        for end in ["prune", "drop"] {
+            let builder = CounterStore::<(Arc<()>, u64)>::builder().capacity(8192).shards(2);
+            let store = builder.slack(slack).build().expect("valid");
+            assert!((0..8192).all(|n| store.increment_owned((Arc::clone(&alive), n)) == 1));
+            let _turn = crate::stop::turn();
+            let pinned = store.pin();
+            store.clear();
+            drop(pinned);
+            if end == "prune" {
+                let prunes = (1..100).find(|_| {
+                    store.prune();
+                    store.waiting() == 0
+                });
+                assert!(prunes.is_some(), "slack {slack}: {} are waiting", store.waiting());
+            }
+            drop(store);
+            let flushes = (0..100).find(|_| {
+                pin().flush();
+                Arc::strong_count(&alive) == 1
+            });
+            assert!(flushes.is_some(), "slack {slack}: {} are alive", Arc::strong_count(&alive));
+        }
+    }
+}
+
 /// Bytes are not uses: one use of any size leaves probation as one use.
 #[test]
 fn one_large_use_does_not_save_a_key() {
