@@ -18,6 +18,10 @@ use crate::{Cause, CounterStore, MAX_COUNT, Rejected, Removal, Stats, Totals};
 /// each life ended in one report with its exact count, and within a life the counts that callers
 /// were told are those of one add after the other, without gap or repeat.
 ///
+/// Making a [`Counter`](crate::Counter) admits its key and may be rejected, so it is such a call, of
+/// no units: `audit.add(&key, 0, || handles.push(store.counter(&key)))`. `n` is what is really handed
+/// to the store, also where it is rejected.
+///
 /// No count may saturate, and all units together stay below 2^63. It remembers every call, so it is
 /// for runs of some thousands.
 ///
@@ -264,7 +268,11 @@ impl<K: Clone + Hash + Eq + Debug> Log<K> {
         assert_eq!(totals.rejected, units + untold.units, "units rejected");
         let range = calls + untold.calls.0..=calls + untold.calls.1;
         let rejections = stats.rejections;
-        assert!(range.contains(&rejections), "{rejections} rejections, not {range:?}");
+        assert!(
+            range.contains(&rejections),
+            "{rejections} rejections, not {range:?}; was each call that may be rejected, such as making \
+             a `Counter`, put through `add`?"
+        );
     }
 
     fn by_key<'a>(&'a self, live: impl Iterator<Item = (&'a K, u64)>) -> Map<&'a K, Book> {
