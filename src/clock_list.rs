@@ -183,10 +183,10 @@ fn free_notes<K>(mut notes: *mut Departure<K>, guard: &Guard) {
     if notes.is_null() {
         return;
     }
-    // SAFETY: the closure owns the notes, and they hold nothing of the user's.
     #[cfg(not(crossbeam_loom))]
-    unsafe {
-        guard.defer(free);
+    {
+        // SAFETY: the closure owns the notes, and they hold nothing of the user's.
+        unsafe { guard.defer(free) };
         // So that nothing stays with a thread that goes idle.
         guard.flush();
     }

@@ -144,6 +144,22 @@ pub(crate) fn run_to<R: Send + 'static>(
     Stopped { thread, events, go_on }.stops()
 }
 
+macro_rules! exchange {
+    ($name:ident, $value:ty) => {
+        #[inline]
+        pub(crate) fn $name(
+            &self,
+            old: $value,
+            new: $value,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<$value, $value> {
+            step();
+            self.0.$name(old, new, success, failure)
+        }
+    };
+}
+
 macro_rules! atomic {
     ($name:ident $(<$t:ident>)?, $inner:ty, $value:ty $(, $method:ident)*) => {
         #[derive(Debug)]
@@ -176,29 +192,8 @@ macro_rules! atomic {
                 }
             )*
 
-            #[inline]
-            pub(crate) fn compare_exchange(
-                &self,
-                old: $value,
-                new: $value,
-                success: Ordering,
-                failure: Ordering,
-            ) -> Result<$value, $value> {
-                step();
-                self.0.compare_exchange(old, new, success, failure)
-            }
-
-            #[inline]
-            pub(crate) fn compare_exchange_weak(
-                &self,
-                old: $value,
-                new: $value,
-                success: Ordering,
-                failure: Ordering,
-            ) -> Result<$value, $value> {
-                step();
-                self.0.compare_exchange_weak(old, new, success, failure)
-            }
+            exchange!(compare_exchange, $value);
+            exchange!(compare_exchange_weak, $value);
         }
     };
 }

@@ -233,8 +233,7 @@ impl World {
             }
             Op::LargeAdd => Answer::Counted(store.try_add(&zero, LARGE)),
             Op::Admission | Op::AdmissionWithRoom => Answer::Counted(store.try_increment(&its_own)),
-            Op::Get => Answer::Seen(store.get(&zero)),
-            Op::GetOfAnIdleKey => Answer::Seen(store.get(&zero)),
+            Op::Get | Op::GetOfAnIdleKey => Answer::Seen(store.get(&zero)),
             Op::Remove => Answer::Removed(store.remove(&zero)),
             Op::Clear => {
                 store.clear();
