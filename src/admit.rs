@@ -1,31 +1,33 @@
 //! Admission: room for a new key, from a free permit, an idle life or an eviction.
 //!
-//! In this order: a slot, memory, room, publication. What was taken and is not used goes back by
-//! being dropped, also when the user's `Eq` panics in between.
+//! Mostly in one go, as the owner of the key's shard: memory, room, publication, a place in the
+//! lists, and the end of the victim. Where the shard is taken, or something is missing, step by
+//! step: a slot, memory, room, publication; the entry comes to the lists by way of the arrivals.
+//! What was taken and is not used goes back by being dropped, also when the user's `Eq` panics in
+//! between.
 
 use std::hash::Hash;
 
 use crate::budget::Permit;
 use crate::cell::{Cause, MAX_COUNT};
-use crate::engine::{AtCapacity, Engine, Touch, sealed};
-use crate::entry::{CORE, Entry, REPORT, Ref, Sealed};
+use crate::clock_list::Lists;
+use crate::engine::{AtCapacity, Engine, Missed, Touch, sealed};
+use crate::entry::{CORE, Entry, Ref, SHARD, Sealed};
 use crate::error::Rejected;
 use crate::expiry::IDLE_BUCKETS;
 use crate::hash::KeyHash;
-use crate::index::Found;
+use crate::index::{Found, Head};
 use crate::limbo::Slot;
 use crate::reclaim::{Guard, pin};
 use crate::removal::Removals;
-use crate::shard::Tally;
+use crate::shard::{Shard, Tally};
 use crate::sweep::{Time, is_idle};
+use crate::sync::Ordering;
 
 /// Shards whose lists an eviction tries to take before it samples the index.
 const SHARDS_TRIED: usize = 4;
 /// Live entries among which a sample picks the one with the lowest count.
 const SAMPLE: usize = 5;
-/// An admission that evicts nobody takes its shard's lists every so many times, to put arrivals in.
-const SETTLE_EVERY: u64 = if cfg!(crossbeam_loom) { 1 } else { 8 };
-
 /// An entry that was not published yet, and its slot. Dropping it frees the entry first.
 struct Fresh<'a, K> {
     entry: Box<Entry<K>>,
@@ -38,11 +40,19 @@ struct Room<'a> {
     known: Option<bool>,
 }
 
+/// What an admission has so far; has a key or an entry.
+struct Kit<'a, K> {
+    key: Option<K>,
+    fresh: Option<Fresh<'a, K>>,
+    room: Option<Room<'a>>,
+    /// What the ghost knows of the key, once it was asked.
+    known: Option<bool>,
+}
+
 impl<K: Send + Sync + 'static> Engine<K> {
     /// Counts `n` units under a key that was not found, and calls `bind` with its entry.
     ///
-    /// Takes a slot, then allocates, then takes a permit or evicts; what is not used goes back. The
-    /// caller is not pinned, so the key is dropped outside pins where it is not needed.
+    /// The caller is not pinned, so the key is dropped outside pins where it is not needed.
     pub(crate) fn admit<R>(
         &self,
         hash: KeyHash,
@@ -54,13 +64,169 @@ impl<K: Send + Sync + 'static> Engine<K> {
     where
         K: Hash + Eq,
     {
-        let Some(mut slot) = self.slot(hash, &key, out) else {
+        let guard = pin();
+        let Found { first, head } = self.index.find(hash, &key, &guard);
+        let is_room = first.is_none_or(|entry| entry.cell().look().is_ended());
+        let missed = Missed(is_room.then_some(head));
+        self.admit_missed(hash, key, n, (missed, guard), out, bind)
+    }
+
+    /// As [`admit`](Self::admit), where the search was made under the guard that is handed over.
+    pub(crate) fn admit_missed<R>(
+        &self,
+        hash: KeyHash,
+        key: K,
+        n: u64,
+        (missed, guard): (Missed<K>, Guard),
+        out: &mut Removals<'_, K>,
+        bind: impl FnOnce(Ref<'_, K>) -> R,
+    ) -> Result<(u64, R), Rejected>
+    where
+        K: Hash + Eq,
+    {
+        let mut kit = Kit { key: Some(key), fresh: None, room: None, known: None };
+        if let Missed(Some(head)) = missed
+            && let Some(entry) = self.admit_owned(hash, n, head, &mut kit, &guard, out)
+        {
+            return Ok((n.min(MAX_COUNT), bind(entry)));
+        }
+        drop(guard);
+        self.admit_stepwise(hash, n, kit, out, bind)
+    }
+
+    /// All in one go, as the owner of the shard; `None` where that cannot be, and then the kit has
+    /// what was taken.
+    fn admit_owned<'a, 'g>(
+        &'a self,
+        hash: KeyHash,
+        n: u64,
+        head: Head<K>,
+        kit: &mut Kit<'a, K>,
+        guard: &'g Guard,
+        out: &mut Removals<'_, K>,
+    ) -> Option<Ref<'g, K>> {
+        let time = self.time();
+        let idle = match time {
+            Some(_) => self.expire_some(hash, IDLE_BUCKETS, time, guard, out),
+            None => None,
+        };
+        kit.room = idle.or_else(|| self.live.acquire()).map(|permit| Room { permit, known: None });
+        if kit.room.is_none() && self.at_capacity == AtCapacity::Reject {
+            return None;
+        }
+        let shard = self.shard(hash);
+        let admitted = self.own_lists(shard, guard, |lists| {
+            let slot = self.limbo.slot_of_owner(hash, &mut lists.blanks)?;
+            let victim = match kit.room {
+                Some(_) => None,
+                None => Some(self.make_room(hash, lists, kit, time, guard)?),
+            };
+            let entry = self.publish(hash, n, head, slot, kit, guard);
+            if let Some(entry) = entry {
+                Tally::count_owned(&shard.owned.admitted);
+                lists.settle(entry);
+            }
+            if let Some(victim) = victim {
+                self.bury_victim(shard, victim, lists, guard, out);
+            }
+            entry
+        });
+        admitted.flatten()
+    }
+
+    /// A victim from the lists; its permit goes to the kit.
+    fn make_room<'a, 'g>(
+        &'a self,
+        hash: KeyHash,
+        lists: &mut Lists<K>,
+        kit: &mut Kit<'a, K>,
+        time: Time<'_>,
+        guard: &'g Guard,
+    ) -> Option<Sealed<'g, K>> {
+        let population = lists.probation_len() + lists.main_len();
+        let known = lists.policy.recall(hash, Some(population));
+        kit.known = Some(known);
+        let victim = lists.make_room(time, guard)?;
+        kit.room = Some(Room { permit: self.live.of_sealed(), known: Some(known) });
+        Some(victim)
+    }
+
+    /// Makes an entry of the kit's key and publishes it, if nothing came into its chain since
+    /// `head`; else the kit has the entry.
+    fn publish<'a, 'g>(
+        &'a self,
+        hash: KeyHash,
+        n: u64,
+        head: Head<K>,
+        mut slot: Slot<'a, K>,
+        kit: &mut Kit<'a, K>,
+        guard: &'g Guard,
+    ) -> Option<Ref<'g, K>> {
+        let (key, room) = (kit.key.take()?, kit.room.take()?);
+        let mut entry = Box::write(slot.blank(), Entry::new(hash, key, self.holds()));
+        // The clock again: making room may have taken long.
+        entry.prepare(n, Self::tick(self.time()), room.known);
+        match self.index.insert(entry, head, guard) {
+            Ok(entry) => {
+                slot.attach();
+                room.permit.attach();
+                Some(entry)
+            }
+            Err(entry) => {
+                kit.fresh = Some(Fresh { entry, slot });
+                kit.room = Some(room);
+                None
+            }
+        }
+    }
+
+    /// Whoever may find a new entry: see `entry`.
+    fn holds(&self) -> u64 {
+        if self.listener.is_some() { CORE } else { SHARD }
+    }
+
+    fn bury_victim<'g>(
+        &self,
+        shard: &Shard<K>,
+        victim: Sealed<'g, K>,
+        lists: &mut Lists<K>,
+        guard: &'g Guard,
+        out: &mut Removals<'_, K>,
+    ) {
+        let Sealed { entry, units, cause } = victim;
+        if self.listener.is_some() {
+            // SAFETY: only the sealer has the report's hold.
+            unsafe { out.push(entry, units, cause) };
+        }
+        Tally::count_owned(&shard.owned.ended[cause.index()]);
+        self.bury_owned(lists, entry, units, cause, guard);
+    }
+
+    /// Step by step: others may own the shard all the while.
+    #[cold]
+    fn admit_stepwise<R>(
+        &self,
+        hash: KeyHash,
+        n: u64,
+        kit: Kit<'_, K>,
+        out: &mut Removals<'_, K>,
+        bind: impl FnOnce(Ref<'_, K>) -> R,
+    ) -> Result<(u64, R), Rejected>
+    where
+        K: Hash + Eq,
+    {
+        let Kit { key, fresh, mut room, mut known } = kit;
+        let fresh = fresh.or_else(|| {
+            let key = key?;
+            // A listener runs in `slot`, and may want the permit.
+            drop(room.take());
+            let mut slot = self.slot(hash, &key, out)?;
+            let entry = Box::write(slot.blank(), Entry::new(hash, key, self.holds()));
+            Some(Fresh { entry, slot })
+        });
+        let Some(mut fresh) = fresh else {
             return Err(self.reject(hash, n, Rejected::Memory));
         };
-        let holds = if self.listener.is_some() { CORE } else { CORE & !REPORT };
-        let entry = Box::write(slot.blank(), Entry::new(hash, key, holds));
-        let mut fresh = Fresh { entry, slot };
-        let mut room: Option<Room<'_>> = None;
         loop {
             let guard = pin();
             let time = self.time();
@@ -87,7 +253,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
             }
             let taken = match room.take() {
                 Some(room) => room,
-                None => match self.room(hash, time, &guard, out) {
+                None => match self.room(hash, &mut known, time, &guard, out) {
                     Ok(room) => room,
                     Err(why) => return Err(self.reject(hash, n, why)),
                 },
@@ -111,8 +277,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
     }
 
     /// A slot for a new entry. Where there is none, what keeps slots is let go of first: idle lives
-    /// (the key's own, and a few others), dead entries that wait for an owner of their lists,
-    /// and pending reports.
+    /// (the key's own, and a few others), dead entries that wait for an owner of their shard or for
+    /// a full batch, and pending reports.
     fn slot(&self, hash: KeyHash, key: &K, out: &mut Removals<'_, K>) -> Option<Slot<'_, K>>
     where
         K: Hash + Eq,
@@ -133,7 +299,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
             drop(self.expire_some(hash, IDLE_BUCKETS, time, &guard, out));
         }
         for shard in &self.shards {
-            self.own_lists(shard, &guard, |_| ());
+            self.own_lists(shard, &guard, Lists::hand_over);
         }
         drop(guard);
         out.deliver_so_far();
@@ -142,9 +308,9 @@ impl<K: Send + Sync + 'static> Engine<K> {
 
     #[cold]
     fn reject(&self, hash: KeyHash, n: u64, why: Rejected) -> Rejected {
-        let tally = &self.shard(hash).tally;
-        Tally::count(&tally.rejections, 1);
-        Tally::count(&tally.rejected, n.min(MAX_COUNT));
+        let shard = self.shard(hash);
+        Tally::count(&shard.rejections);
+        shard.rejected.fetch_add(n.min(MAX_COUNT), Ordering::Relaxed);
         why
     }
 
@@ -152,15 +318,15 @@ impl<K: Send + Sync + 'static> Engine<K> {
     fn settle(&self, entry: Ref<'_, K>, guard: &Guard) {
         let shard = self.shard(entry.hash());
         shard.roster.arrive(entry);
-        let nth = Tally::count(&shard.tally.admitted, 1);
-        if nth.is_multiple_of(SETTLE_EVERY) {
-            self.own_lists(shard, guard, |_| ());
-        }
+        Tally::count(&shard.tally.admitted);
+        self.own_lists(shard, guard, |_| ());
     }
 
+    /// `known` becomes what the ghost knows of the newcomer, which it is asked once.
     fn room(
         &self,
         hash: KeyHash,
+        known: &mut Option<bool>,
         time: Time<'_>,
         guard: &Guard,
         out: &mut Removals<'_, K>,
@@ -170,17 +336,17 @@ impl<K: Send + Sync + 'static> Engine<K> {
             None => None,
         };
         if let Some(permit) = idle.or_else(|| self.live.acquire()) {
-            return Ok(Room { permit, known: None });
+            return Ok(Room { permit, known: *known });
         }
         if self.at_capacity == AtCapacity::Reject {
             return Err(Rejected::Capacity);
         }
-        let (mut known, mut earlier) = (None, None);
+        let mut earlier = None;
         loop {
             let begun = self.turnover();
-            let permit = self.evict(hash, &mut known, time, guard, out);
+            let permit = self.evict(hash, known, time, guard, out);
             if let Some(permit) = permit.or_else(|| self.live.acquire()) {
-                return Ok(Room { permit, known });
+                return Ok(Room { permit, known: *known });
             }
             // Others may have evicted ahead of this pass and admitted behind it. So again, until
             // nobody did either during two passes: then no entry is visible. Lock-free.
@@ -193,12 +359,12 @@ impl<K: Send + Sync + 'static> Engine<K> {
 
     /// Changes with each admission and with each life that ends.
     fn turnover(&self) -> u64 {
-        let shards = self.shards.iter().map(|shard| shard.tally.turnover());
+        let shards = self.shards.iter().map(|shard| shard.turnover());
         shards.fold(0, u64::wrapping_add)
     }
 
     /// Evicts from the newcomer's own shard, else from the next ones, else from a sample of the
-    /// index. `known` becomes what the ghost knows of the newcomer, which it is asked once.
+    /// index.
     fn evict(
         &self,
         hash: KeyHash,

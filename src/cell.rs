@@ -137,7 +137,8 @@ pub(crate) struct Cell {
 impl Cell {
     /// A life that begins with one use of `n` units.
     pub(crate) fn new(n: u64) -> Self {
-        Self { word: AtomicU64::new(USE | clamp(n)), last: AtomicU64::new(0) }
+        // Announced already: a life that ends as it began is sealed by one exchange.
+        Self { word: AtomicU64::new(USE | clamp(n)), last: AtomicU64::new(clamp(n)) }
     }
 
     /// Sets what the life begins with, before the cell is shared.
@@ -306,7 +307,7 @@ mod tests {
         let seen = cell.look();
         assert_eq!(cell.add(1), Ok(2));
         assert_eq!(cell.seal_if(seen, Cause::Idle), Err(cell.look()));
-        assert_eq!(cell.last.load(Ordering::Relaxed), 0, "announced what is over");
+        assert_eq!(cell.last.load(Ordering::Relaxed), 1, "announced what is over");
         assert_eq!(cell.read(), State::Live(2));
         assert_eq!(cell.seal_if(cell.look(), Cause::Idle), Ok(2));
     }

@@ -1,16 +1,17 @@
-//! A shard's two intrusive lists, who owns them, and how entries come and go.
+//! A shard's two intrusive lists, who owns the shard, and how entries come and go.
 //!
-//! The links are in the entries. A thread *takes* the lists by one exchange on `taken`; inside,
-//! everything is sequential. A thread that finds them taken does not wait: it goes to another
-//! shard, samples the index, or leaves the work for the next owner. While the lists are owned no
-//! code of the user runs: entries that leave are gathered in `gone` and let go of afterwards.
+//! The links are in the entries. A thread *takes* a shard by one exchange on `taken`; inside,
+//! everything is sequential: the lists and their policy, the way out of the chains and into the
+//! ledger (see [`Pen`]), and the memory of what was freed. A thread that finds the shard taken does
+//! not wait: it goes to another, samples the index, or leaves the work for the next owner. While a
+//! shard is owned no code of the user runs: what leaves is gathered in [`Gone`] and let go of
+//! afterwards.
 //!
-//! New entries come in on `arrivals`, a lock-free stack, after they were published in the index;
-//! the next owner drains it. An entry that is sealed leaves when its *sealer* comes by: with the
-//! lists, or, where they are taken, by a note on `departures`, which the next owner heeds. An owner
-//! that meets a dead entry only takes it out of the list. So an entry's `ROSTER` hold is let go of
-//! once: when it has been drained and its sealer has come by, by whichever comes second. (An entry
-//! that the owner itself seals is out of the lists already.)
+//! A new entry is put in by the owner who publishes it, or comes in on `arrivals`, a lock-free
+//! stack that the next owner drains. An entry that has ended is *buried* by its sealer as the owner
+//! of the shard or, where that is taken, by the next owner, who finds a note on `departures`. An
+//! owner that meets a dead entry before only takes it out of the list. One that is buried while it
+//! is still arriving is let go of when it is drained.
 //!
 //! # Orderings
 //!
@@ -18,19 +19,19 @@
 //! - Arrivals and departures are pushed Release and taken Acquire: the seat as it was before
 //!   publication, and the seal, are the owner's to see.
 
-use std::mem::ManuallyDrop;
 use std::ptr;
 
 #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
-use crate::entry::ROSTER;
-use crate::entry::{Entry, Place, Ref};
+use crate::entry::SHARD;
+use crate::entry::{Entry, HANDLE, Place, Ref};
 use crate::policy::Policy;
 use crate::reclaim::Guard;
+use crate::spare::Blanks;
 use crate::sync::{AtomicBool, AtomicPtr, Ordering, UnsafeCell};
 
 /// Arrivals that one owner puts into the lists.
 pub(crate) const DRAIN: usize = if cfg!(crossbeam_loom) { 2 } else { 64 };
-/// Departures that one owner heeds.
+/// Departures that one owner buries.
 pub(crate) const HEED: usize = if cfg!(crossbeam_loom) { 2 } else { 16 };
 
 pub(crate) struct Roster<K> {
@@ -40,10 +41,21 @@ pub(crate) struct Roster<K> {
     lists: UnsafeCell<Lists<K>>,
 }
 
-/// A note that a sealer has come by and found the lists taken. Rare, so it is allocated.
+/// A note that an entry has ended while the shard was taken. Rare, so it is allocated.
 struct Departure<K> {
     entry: *mut Entry<K>,
     next: *mut Departure<K>,
+}
+
+/// The right to take entries out of a shard's chains and to credit them in its ledger groups: who
+/// can borrow it mutably owns the shard.
+pub(crate) struct Pen(());
+
+impl Pen {
+    /// One for each shard, and for models of a single layer.
+    pub(crate) const fn new() -> Self {
+        Self(())
+    }
 }
 
 // SAFETY: `lists` is accessed only by whoever has set `taken`, and what is in it is sent with it.
@@ -51,55 +63,81 @@ unsafe impl<K: Send + Sync> Send for Roster<K> {}
 // SAFETY: as above.
 unsafe impl<K: Send + Sync> Sync for Roster<K> {}
 
-/// Entries that have left the lists and still have their `ROSTER` hold, linked by `link`; and notes
-/// that were heeded.
+/// Ended entries that nobody can find any more, linked by `link`.
+pub(crate) struct Batch<K> {
+    pub(crate) first: *mut Entry<K>,
+    pub(crate) len: usize,
+}
+
+impl<K> Batch<K> {
+    const fn new() -> Self {
+        Self { first: ptr::null_mut(), len: 0 }
+    }
+
+    fn push(&mut self, entry: *mut Entry<K>) {
+        if let Some(entry) = listed(entry) {
+            // Relaxed: `link` is the owner's.
+            entry.link().store(self.first, Ordering::Relaxed);
+        }
+        self.first = entry;
+        self.len += 1;
+    }
+}
+
+/// What an owner leaves to be done when the shard is free again.
 #[must_use]
 pub(crate) struct Gone<K> {
-    entries: *mut Entry<K>,
+    /// Each still has its `SHARD` hold, and handles beside it.
+    held: *mut Entry<K>,
     notes: *mut Departure<K>,
+    /// To be freed after a grace period.
+    pub(crate) batch: Option<Batch<K>>,
 }
 
 impl<K> Gone<K> {
-    fn none() -> Self {
-        Self { entries: ptr::null_mut(), notes: ptr::null_mut() }
+    const fn none() -> Self {
+        Self { held: ptr::null_mut(), notes: ptr::null_mut(), batch: None }
     }
 
-    /// The caller lets go of each. The iterator reads an entry's link before it hands it out.
-    pub(crate) fn drain<'g>(self, guard: &'g Guard) -> impl Iterator<Item = Ref<'g, K>>
-    where
-        K: 'g,
-    {
-        let gone = ManuallyDrop::new(self);
-        free_notes(gone.notes, guard);
-        let mut next = gone.entries;
-        std::iter::from_fn(move || {
-            // SAFETY: the hold keeps the entry alive, and from then on the guard does.
-            let entry = unsafe { Ref::new(next) }?;
-            // Relaxed: written by this thread, as owner of the lists.
-            next = entry.link().load(Ordering::Relaxed);
-            Some(entry)
-        })
+    #[inline]
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.held.is_null() && self.notes.is_null() && self.batch.is_none()
+    }
+
+    pub(crate) fn free_notes(&mut self, guard: &Guard) {
+        free_notes(std::mem::replace(&mut self.notes, ptr::null_mut()), guard);
+    }
+
+    /// The next entry that the caller is to let go of. Its link has been read.
+    pub(crate) fn next_held<'g>(&mut self, _guard: &'g Guard) -> Option<Ref<'g, K>> {
+        // SAFETY: the hold keeps the entry alive, and from then on the guard does.
+        let entry = unsafe { Ref::new(self.held) }?;
+        // Relaxed: written by this thread, as owner of the shard.
+        self.held = entry.link().load(Ordering::Relaxed);
+        Some(entry)
     }
 }
 
 impl<K> Drop for Gone<K> {
     fn drop(&mut self) {
-        let nothing = self.entries.is_null() && self.notes.is_null();
-        debug_assert!(nothing, "entries were left without being let go of");
+        debug_assert!(self.is_nothing(), "entries were left without being let go of");
     }
 }
 
 impl<K> Roster<K> {
-    pub(crate) fn new(share: usize) -> Self {
+    /// `share`: entries that the shard will have if keys are spread evenly; `batch`: ended entries
+    /// that are freed at a time.
+    pub(crate) fn new(share: usize, batch: usize) -> Self {
         Self {
             taken: AtomicBool::new(false),
             arrivals: AtomicPtr::default(),
             departures: AtomicPtr::default(),
-            lists: UnsafeCell::new(Lists::new(share)),
+            lists: UnsafeCell::new(Lists::new(share, batch)),
         }
     }
 
-    /// Takes the lists for the time of `f`, if nobody has them. `f` runs no code of the user.
+    /// Takes the shard for the time of `f`, if nobody has it. `f` runs no code of the user.
+    #[inline]
     pub(crate) fn own<R>(&self, f: impl FnOnce(&mut Lists<K>) -> R) -> Option<(R, Gone<K>)> {
         if self.taken.load(Ordering::Relaxed)
             || self
@@ -110,24 +148,23 @@ impl<K> Roster<K> {
             return None;
         }
         let result = self.lists.with_mut(|lists| {
-            // SAFETY: the exchange said that nobody had the lists, and nobody takes them before the
+            // SAFETY: the exchange said that nobody had the shard, and nobody takes it before the
             // store below.
             let lists = unsafe { &mut *lists };
             lists.drain(&self.arrivals);
-            lists.heed(&self.departures);
             let result = f(lists);
-            (result, std::mem::replace(&mut lists.gone, Gone::none()))
+            (result, lists.take_gone())
         });
         self.taken.store(false, Ordering::Release);
         Some(result)
     }
 
-    /// Hands a published entry to the next owner of the lists. It may have ended already.
+    /// Hands a published entry to the next owner of the shard. It may have ended already.
     pub(crate) fn arrive(&self, entry: Ref<'_, K>) {
         push(&self.arrivals, entry.as_ptr(), |head| entry.link().store(head, Ordering::Relaxed));
     }
 
-    /// The sealer of an entry found the lists taken: the next owner takes it out and lets go of it.
+    /// The sealer of an entry found the shard taken: the next owner buries it.
     pub(crate) fn depart(&self, entry: Ref<'_, K>) {
         let note = Box::new(Departure { entry: entry.as_ptr(), next: ptr::null_mut() });
         let note = Box::into_raw(note);
@@ -141,20 +178,32 @@ impl<K> Roster<K> {
             || !self.departures.load(Ordering::Relaxed).is_null()
     }
 
-    /// Everything that is in the lists or on its way, when the store is dropped.
-    pub(crate) fn take_at_drop(&mut self) -> Gone<K> {
-        let all = self.own(|lists| {
-            while lists.has_work() || self.has_work() {
-                lists.drain(&self.arrivals);
-                lists.heed(&self.departures);
+    /// When the store is dropped: what is in no chain any more goes to `f`, and the notes are freed.
+    pub(crate) fn take_at_drop(&mut self, mut f: impl FnMut(*mut Entry<K>)) {
+        self.lists.with_mut(|lists| {
+            // SAFETY: `&mut self`: nobody else is here.
+            let lists = unsafe { &mut *lists };
+            for mut at in [self.arrivals.load(Ordering::Acquire), lists.backlog] {
+                while let Some(entry) = listed(at) {
+                    let raw = std::mem::replace(&mut at, entry.link().load(Ordering::Relaxed));
+                    // SAFETY: see `listed`.
+                    if unsafe { entry.seat(|seat| seat.departed) } {
+                        f(raw);
+                    }
+                }
             }
-            for place in [Place::Probation, Place::Main] {
-                while let Some(entry) = lists.pop_oldest(place) {
-                    lists.leave(entry);
+            let mut at = std::mem::replace(&mut lists.limbo, Batch::new()).first;
+            while let Some(entry) = listed(at) {
+                let raw = std::mem::replace(&mut at, entry.link().load(Ordering::Relaxed));
+                f(raw);
+            }
+            for mut note in [self.departures.load(Ordering::Acquire), lists.departing] {
+                while !note.is_null() {
+                    // SAFETY: made by `Box`, and nobody else is here.
+                    note = unsafe { Box::from_raw(note) }.next;
                 }
             }
         });
-        all.map_or_else(Gone::none, |((), gone)| gone)
     }
 }
 
@@ -173,6 +222,9 @@ fn push<T>(stack: &AtomicPtr<T>, new: *mut T, link: impl Fn(*mut T)) {
 /// Frees notes after a grace period: a sealer that is about to push another may still compare with
 /// one of them.
 fn free_notes<K>(mut notes: *mut Departure<K>, guard: &Guard) {
+    if notes.is_null() {
+        return;
+    }
     let free = move || {
         while !notes.is_null() {
             // SAFETY: made by `Box`, heeded, and out of everybody's sight since the grace period.
@@ -180,9 +232,6 @@ fn free_notes<K>(mut notes: *mut Departure<K>, guard: &Guard) {
             notes = note.next;
         }
     };
-    if notes.is_null() {
-        return;
-    }
     #[cfg(not(crossbeam_loom))]
     {
         // SAFETY: the closure owns the notes, and they hold nothing of the user's.
@@ -220,14 +269,20 @@ pub(crate) struct Lists<K> {
     /// Departures that were taken and not heeded yet.
     departing: *mut Departure<K>,
     gone: Gone<K>,
+    /// Ended entries that are not a full batch yet.
+    limbo: Batch<K>,
+    full: usize,
+    /// Memory for the next entries.
+    pub(crate) blanks: Blanks<K>,
+    pub(crate) pen: Pen,
     pub(crate) policy: Policy,
     /// Entries that were looked at, ever; what amortised pruning is held to.
     pub(crate) steps: u64,
 }
 
-/// An entry on loan to the owner of the lists, which `&mut Lists` is the proof of.
+/// An entry on loan to the owner of the shard, which `&mut Lists` is the proof of.
 ///
-/// The `ROSTER` hold keeps it alive while it is arriving, in the lists or departing, and its seat
+/// The `SHARD` hold keeps it alive while it is arriving, in the lists or departing, and its seat
 /// belongs to the owner. Null is no entry.
 fn listed<'a, K>(entry: *mut Entry<K>) -> Option<Ref<'a, K>> {
     // SAFETY: see above.
@@ -235,13 +290,17 @@ fn listed<'a, K>(entry: *mut Entry<K>) -> Option<Ref<'a, K>> {
 }
 
 impl<K> Lists<K> {
-    fn new(share: usize) -> Self {
+    fn new(share: usize, full: usize) -> Self {
         Self {
             probation: Queue::new(),
             main: Queue::new(),
             backlog: ptr::null_mut(),
             departing: ptr::null_mut(),
             gone: Gone::none(),
+            limbo: Batch::new(),
+            full,
+            blanks: Blanks::new(),
+            pen: Pen::new(),
             policy: Policy::new(share),
             steps: 0,
         }
@@ -315,9 +374,9 @@ impl<K> Lists<K> {
         }
     }
 
-    /// The sealer of an entry comes by. `true` if its `ROSTER` hold is to be let go of now;
-    /// otherwise it is still arriving, and goes when it is drained.
-    pub(crate) fn depart(&mut self, entry: &Entry<K>) -> bool {
+    /// An entry that was credited and unlinked leaves the lists too and is let go of; if it is still
+    /// arriving, when it is drained.
+    pub(crate) fn bury(&mut self, entry: Ref<'_, K>) {
         // SAFETY: see `listed`.
         let place = unsafe {
             entry.seat(|seat| {
@@ -326,20 +385,38 @@ impl<K> Lists<K> {
             })
         };
         match place {
-            Place::Arriving => return false,
+            Place::Arriving => return,
             Place::None => {}
-            Place::Probation | Place::Main => self.detach(entry),
+            Place::Probation | Place::Main => self.detach(&entry),
         }
-        true
+        self.let_go(entry);
     }
 
-    /// An entry that is in no list any more: its hold goes when the lists are free again.
-    fn leave(&mut self, entry: *mut Entry<K>) {
-        let next = std::mem::replace(&mut self.gone.entries, entry);
-        if let Some(entry) = listed(entry) {
+    /// Nobody finds the entry any more. Its `SHARD` hold stays with it in limbo, and the free lets
+    /// go of it; but what handles hold is to give its slot back at once.
+    fn let_go(&mut self, entry: Ref<'_, K>) {
+        // Relaxed: a hint. The free looks again.
+        if entry.holds().load(Ordering::Relaxed) < HANDLE {
+            self.limbo.push(entry.as_ptr());
+        } else {
+            let next = std::mem::replace(&mut self.gone.held, entry.as_ptr());
             // Relaxed: `link` is the owner's between the arrivals and limbo.
             entry.link().store(next, Ordering::Relaxed);
         }
+    }
+
+    /// Ended entries go with this owner even if they are not a full batch.
+    pub(crate) fn hand_over(&mut self) {
+        if self.limbo.len > 0 {
+            self.gone.batch = Some(std::mem::replace(&mut self.limbo, Batch::new()));
+        }
+    }
+
+    fn take_gone(&mut self) -> Gone<K> {
+        if self.limbo.len >= self.full {
+            self.hand_over();
+        }
+        std::mem::replace(&mut self.gone, Gone::none())
     }
 
     /// Puts arrivals into the lists, at most [`DRAIN`] of them, the oldest first. (Of a longer
@@ -368,12 +445,12 @@ impl<K> Lists<K> {
         while let Some(entry) = listed(in_order) {
             let next = entry.link().load(Ordering::Relaxed);
             self.steps += 1;
-            self.admit(in_order, &entry);
+            self.admit(in_order, entry);
             in_order = next;
         }
     }
 
-    fn admit(&mut self, raw: *mut Entry<K>, entry: &Entry<K>) {
+    fn admit(&mut self, raw: *mut Entry<K>, entry: Ref<'_, K>) {
         // SAFETY: see `listed`.
         let (known, departed) = unsafe {
             entry.seat(|seat| {
@@ -383,35 +460,42 @@ impl<K> Lists<K> {
         };
         let known = known.unwrap_or_else(|| self.policy.recall(entry.hash(), None));
         if departed {
-            self.leave(raw);
+            self.let_go(entry);
         } else if !entry.cell().look().is_ended() {
             self.push_newest(raw, if known { Place::Main } else { Place::Probation });
         }
     }
 
-    /// Takes out what sealers have left behind, at most [`HEED`] at a time.
-    fn heed(&mut self, departures: &AtomicPtr<Departure<K>>) {
+    /// An entry that the owner has published itself.
+    pub(crate) fn settle(&mut self, entry: Ref<'_, K>) {
+        self.steps += 1;
+        self.admit(entry.as_ptr(), entry);
+    }
+
+    /// Takes what sealers have left behind, for [`next_departure`](Self::next_departure).
+    pub(crate) fn has_departures(&mut self, departures: &Roster<K>) -> bool {
+        let departures = &departures.departures;
         if self.departing.is_null() && !departures.load(Ordering::Relaxed).is_null() {
             self.departing = departures.swap(ptr::null_mut(), Ordering::Acquire);
         }
-        for _ in 0..HEED {
-            if self.departing.is_null() {
-                return;
-            }
-            let note = self.departing;
-            // SAFETY: the notes are ours since the swap. One that was heeded goes over to `gone`.
-            let raw = unsafe {
-                self.departing = std::mem::replace(&mut (*note).next, self.gone.notes);
-                (*note).entry
-            };
-            self.gone.notes = note;
-            self.steps += 1;
-            if let Some(entry) = listed(raw)
-                && self.depart(&entry)
-            {
-                self.leave(raw);
-            }
+        !self.departing.is_null()
+    }
+
+    /// An entry that the owner is to bury; at most [`HEED`] of them are asked for at a time.
+    pub(crate) fn next_departure<'g>(&mut self, _guard: &'g Guard) -> Option<Ref<'g, K>> {
+        let note = self.departing;
+        if note.is_null() {
+            return None;
         }
+        // SAFETY: the notes are ours since the swap. One that was heeded goes over to `gone`.
+        let raw = unsafe {
+            self.departing = std::mem::replace(&mut (*note).next, self.gone.notes);
+            (*note).entry
+        };
+        self.gone.notes = note;
+        self.steps += 1;
+        // SAFETY: its hold keeps the entry alive, and from then on the guard does.
+        unsafe { Ref::new(raw) }
     }
 
     /// Whether an owner has left work behind for the next.
@@ -446,48 +530,65 @@ impl<K> Lists<K> {
                 at = entry.link().load(Ordering::Relaxed);
             }
         }
-        assert!(self.gone.entries.is_null() && self.gone.notes.is_null(), "not let go of");
+        assert!(self.gone.is_nothing(), "not let go of");
+        let (mut at, mut len) = (self.limbo.first, 0);
+        while let Some(entry) = listed(at) {
+            assert_eq!(
+                entry.holds().load(Ordering::Acquire) % HANDLE,
+                SHARD,
+                "who holds a dead one"
+            );
+            assert!(entry.cell().look().is_ended(), "a live entry in limbo");
+            entry.cell().validate();
+            len += 1;
+            at = entry.link().load(Ordering::Relaxed);
+        }
+        assert_eq!(len, self.limbo.len, "the length of a batch");
+        self.blanks.validate();
     }
 }
 
 #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
 impl<K> Roster<K> {
-    /// With nothing in flight: whatever has its `ROSTER` hold is in one place of this roster, and
-    /// is live or about to leave. Leaves all as it is; each entry goes to `visit` once.
-    pub(crate) fn validate(&self, mut visit: impl FnMut(Ref<'_, K>)) {
+    /// With nothing in flight: each entry that was not buried is in one place, and what has ended is
+    /// noted. Leaves all as it is; each entry goes to `visit` once, with whether it was buried.
+    /// Returns how many entries and blanks only the owner has.
+    pub(crate) fn validate(&self, mut visit: impl FnMut(Ref<'_, K>, bool)) -> usize {
         assert!(!self.taken.swap(true, Ordering::AcqRel), "something is in flight");
-        self.lists.with_mut(|lists| {
-            // SAFETY: the exchange said that nobody had the lists.
+        let own = self.lists.with_mut(|lists| {
+            // SAFETY: the exchange said that nobody had the shard.
             let lists = unsafe { &*lists };
             let noted = self.noted(lists);
             let mut seen = Vec::new();
             lists.validate(self.arrivals.load(Ordering::Acquire), &mut |entry| {
-                assert_ne!(entry.holds().load(Ordering::Acquire) & ROSTER, 0, "freed and listed");
+                assert_ne!(entry.holds().load(Ordering::Acquire) & SHARD, 0, "freed and listed");
                 // SAFETY: see `listed`.
-                let departed = unsafe { entry.seat(|seat| seat.departed) };
-                let leaves = departed || noted.contains(&entry.as_ptr());
-                assert_eq!(entry.cell().look().is_ended(), leaves, "dead, and nobody takes it out");
+                let buried = unsafe { entry.seat(|seat| seat.departed) };
+                let ended = buried || noted.contains(&entry.as_ptr());
+                assert_eq!(entry.cell().look().is_ended(), ended, "dead, and nobody buries it");
                 seen.push(entry.as_ptr());
-                visit(entry);
+                visit(entry, buried);
             });
             for entry in noted.iter().filter_map(|&noted| listed(noted)) {
-                // Others were drained after their end.
+                // Others were drained, or met by the hand, after their end.
                 if !seen.contains(&entry.as_ptr()) {
                     // SAFETY: see `listed`.
                     assert_eq!(unsafe { entry.seat(|seat| seat.place) }, Place::None);
-                    visit(entry);
+                    visit(entry, false);
                 }
             }
+            lists.limbo.len + lists.blanks.len()
         });
         self.taken.store(false, Ordering::SeqCst);
+        own
     }
 
-    /// Entries whose sealers found the lists taken.
+    /// Entries whose sealers found the shard taken.
     fn noted(&self, lists: &Lists<K>) -> Vec<*mut Entry<K>> {
         let mut noted = Vec::new();
         for mut note in [self.departures.load(Ordering::Acquire), lists.departing] {
             while !note.is_null() {
-                // SAFETY: notes are freed by owners of the lists only, and that is the caller.
+                // SAFETY: notes are freed by owners of the shard only, and that is the caller.
                 note = unsafe {
                     noted.push((*note).entry);
                     (*note).next

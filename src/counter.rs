@@ -107,7 +107,7 @@ where
         let hold = |entry: Ref<'_, K>| Held::take(engine, entry);
         let found = engine.hit_with(self.hash, &self.key, n, &pin(), &mut out, hold);
         let result =
-            found.map_or_else(|| engine.admit(self.hash, self.key.clone(), n, &mut out, hold), Ok);
+            found.or_else(|_| engine.admit(self.hash, self.key.clone(), n, &mut out, hold));
         let count = match result {
             Ok((count, held)) => {
                 // What the user's code may have bound meanwhile goes.

@@ -15,14 +15,12 @@ use equivalent::Equivalent;
 
 use crate::budget::{Permit, Permits};
 use crate::cell::{Cause, State};
-use crate::clock_list::{Gone, Lists};
-#[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
-use crate::entry::CORE;
-use crate::entry::{Entry, INDEX, LEDGER, REPORT, ROSTER, Ref, Sealed, Units};
+use crate::clock_list::{HEED, Lists};
+use crate::entry::{CORE, Entry, Ref, SHARD, Sealed};
 use crate::expiry::IDLE_BUCKETS;
 use crate::hash::KeyHash;
-use crate::index::Index;
-use crate::ledger::Ledger;
+use crate::index::{Found, Head, Index};
+use crate::ledger::{Ledger, Units};
 use crate::limbo::Limbo;
 use crate::reclaim::{Guard, pin};
 use crate::removal::{Listener, Removals};
@@ -48,6 +46,10 @@ pub(crate) enum Touch {
     Idle,
     Ended,
 }
+
+/// There was no live entry of the key: the head of its chain, unless an idle life has to be ended
+/// first. Of use as long as the caller stays pinned.
+pub(crate) struct Missed<K>(pub(crate) Option<Head<K>>);
 
 pub(crate) struct Engine<K> {
     pub(crate) index: Index<K>,
@@ -78,12 +80,14 @@ impl<K> Engine<K> {
     pub(crate) fn new(plan: Plan<K>) -> Self {
         let Plan { capacity, slack, shard_bits, index, timer, at_capacity, listener } = plan;
         let share = capacity.div_ceil(1 << shard_bits);
+        let limbo = Limbo::new(capacity + slack, slack, shard_bits);
+        let shard = |number| CachePadded::new(Shard::new(number, share, limbo.batch()));
         Self {
-            ledger: Ledger::new(index.len()),
-            shards: (0..1 << shard_bits).map(|_| CachePadded::new(Shard::new(share))).collect(),
+            ledger: Ledger::new(index.len(), index.len() >> shard_bits),
+            shards: (0..1 << shard_bits).map(shard).collect(),
             shard_bits,
             live: Permits::new(capacity),
-            limbo: Arc::new(Limbo::new(capacity + slack, slack, shard_bits)),
+            limbo: Arc::new(limbo),
             index,
             timer,
             at_capacity,
@@ -122,12 +126,12 @@ impl<K> Engine<K> {
 
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = Stats::default();
-        self.shards.iter().for_each(|shard| shard.tally.add_to(&mut stats));
+        self.shards.iter().for_each(|shard| shard.add_to(&mut stats));
         stats
     }
 
     pub(crate) fn rejected_units(&self) -> u64 {
-        let units = self.shards.iter().map(|shard| shard.tally.rejected.load(Ordering::Relaxed));
+        let units = self.shards.iter().map(|shard| shard.rejected.load(Ordering::Relaxed));
         units.fold(0, u64::wrapping_add)
     }
 
@@ -173,7 +177,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         }
     }
 
-    /// Counts on the live entry of the key, if there is one.
+    /// Counts on the live entry of the key, if there is one; else says where a new one goes.
     #[inline]
     pub(crate) fn hit<Q>(
         &self,
@@ -182,7 +186,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         n: u64,
         guard: &Guard,
         out: &mut Removals<'_, K>,
-    ) -> Option<u64>
+    ) -> Result<u64, Missed<K>>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
@@ -199,20 +203,26 @@ impl<K: Send + Sync + 'static> Engine<K> {
         guard: &Guard,
         out: &mut Removals<'_, K>,
         bind: impl FnOnce(Ref<'_, K>) -> R,
-    ) -> Option<(u64, R)>
+    ) -> Result<(u64, R), Missed<K>>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let entry = self.index.find(hash, key, guard).first?;
-        let time = self.time();
-        let (Touch::Counted(count), moved) = self.touch(&entry, n, time) else {
-            return None;
+        let Found { first, head } = self.index.find(hash, key, guard);
+        let Some(entry) = first else {
+            return Err(Missed(Some(head)));
         };
-        let bound = bind(entry);
-        if moved {
-            self.expire_some(hash, IDLE_BUCKETS, time, guard, out);
+        let time = self.time();
+        match self.touch(&entry, n, time) {
+            (Touch::Counted(count), moved) => {
+                let bound = bind(entry);
+                if moved {
+                    self.expire_some(hash, IDLE_BUCKETS, time, guard, out);
+                }
+                Ok((count, bound))
+            }
+            (Touch::Ended, _) => Err(Missed(Some(head))),
+            (Touch::Idle, _) => Err(Missed(None)),
         }
-        Some((count, bound))
     }
 
     // ---- ending a life --------------------------------------------------------------------------
@@ -269,74 +279,71 @@ impl<K: Send + Sync + 'static> Engine<K> {
         permit
     }
 
-    /// Credits a sealed entry, takes it out of all structures and lets it go.
+    /// Credits a sealed entry and takes it out of chain and lists, as the owner of its shard; where
+    /// that is taken, leaves it to the next owner.
     fn bury<'g>(&self, sealed: Sealed<'g, K>, guard: &'g Guard, out: &mut Removals<'_, K>) {
-        let Sealed { entry, units, cause, off_roster } = sealed;
-        let hash = entry.hash();
-        let shard = self.shard(hash);
-        Tally::count(&shard.tally.ended[cause.index()], 1);
-
-        let mut done = if off_roster { ROSTER } else { 0 };
-        let mut credit = Units::default();
-        credit[cause.index()] = units;
-        let bucket = self.index.bucket_of(hash);
-        let settled = self.ledger.credit(bucket, entry, credit, guard, |replaced| {
-            // SAFETY: it was replaced at the head by this thread, under this guard.
-            unsafe { self.limbo.let_go(replaced, LEDGER, guard) }
-        });
-        if settled {
-            done |= LEDGER;
-        }
-        self.index.unlink_marked(hash, guard, |unlinked| {
-            if unlinked == entry {
-                done |= INDEX;
-            } else {
-                // SAFETY: it was unlinked by this thread, under this guard.
-                unsafe { self.limbo.let_go(unlinked, INDEX, guard) }
-            }
-        });
-        if !off_roster {
-            done |= self.take_off_roster(shard, entry, guard);
-        }
+        let Sealed { entry, units, cause } = sealed;
+        let shard = self.shard(entry.hash());
         if self.listener.is_some() {
             // SAFETY: only the sealer has the report's hold.
             unsafe { out.push(entry, units, cause) };
         }
-        // SAFETY: each bit says that this thread took the entry out of that structure, under this
-        // guard.
-        unsafe { self.limbo.let_go(entry, done, guard) };
-    }
-
-    /// The hold that the caller now has: that of the lists, if they were free and the entry was
-    /// drained.
-    fn take_off_roster(&self, shard: &Shard<K>, entry: Ref<'_, K>, guard: &Guard) -> u64 {
-        match self.own_lists(shard, guard, |lists| lists.depart(&entry)) {
-            Some(true) => ROSTER,
-            Some(false) => 0,
-            None => {
-                shard.roster.depart(entry);
-                0
-            }
+        let buried = self.own_lists(shard, guard, |lists| {
+            Tally::count_owned(&shard.owned.ended[cause.index()]);
+            self.bury_owned(lists, entry, units, cause, guard);
+        });
+        if buried.is_none() {
+            Tally::count(&shard.tally.ended[cause.index()]);
+            shard.roster.depart(entry);
         }
     }
 
-    /// Runs `f` as the owner of a shard's lists, if they are free, then lets go of what has left
-    /// them.
+    /// As the owner of the entry's shard.
+    pub(crate) fn bury_owned(
+        &self,
+        lists: &mut Lists<K>,
+        entry: Ref<'_, K>,
+        units: u64,
+        cause: Cause,
+        guard: &Guard,
+    ) {
+        let mut credit = Units::default();
+        credit[cause.index()] = units;
+        let bucket = self.index.bucket_of(entry.hash());
+        self.ledger.credit(bucket, entry, credit, &mut lists.pen, |pen| {
+            self.index.unlink(entry, pen, guard);
+        });
+        lists.bury(entry);
+    }
+
+    /// Runs `f` as the owner of a shard, if it is free, after what others have left for its owner.
+    #[inline]
     pub(crate) fn own_lists<R>(
         &self,
         shard: &Shard<K>,
         guard: &Guard,
         f: impl FnOnce(&mut Lists<K>) -> R,
     ) -> Option<R> {
-        let (result, gone) = shard.roster.own(f)?;
-        self.let_go_of(gone, guard);
+        let (result, gone) = shard.roster.own(|lists| {
+            if lists.has_departures(&shard.roster) {
+                self.heed(lists, guard);
+            }
+            f(lists)
+        })?;
+        if !gone.is_nothing() {
+            self.limbo.let_go_of(shard.number, gone, guard);
+        }
         Some(result)
     }
 
-    pub(crate) fn let_go_of(&self, gone: Gone<K>, guard: &Guard) {
-        for entry in gone.drain(guard) {
-            // SAFETY: it has left the lists, and the hold came with it.
-            unsafe { self.limbo.let_go(entry, ROSTER, guard) };
+    #[cold]
+    fn heed(&self, lists: &mut Lists<K>, guard: &Guard) {
+        for _ in 0..HEED {
+            let Some(entry) = lists.next_departure(guard) else { return };
+            // Its sealer has counted it.
+            if let State::Ended(cause, units) = entry.cell().read() {
+                self.bury_owned(lists, entry, units, cause, guard);
+            }
         }
     }
 
@@ -401,34 +408,28 @@ impl<K: Send + Sync + 'static> Engine<K> {
 }
 
 pub(crate) fn sealed<K>(entry: Ref<'_, K>, units: u64, cause: Cause) -> Sealed<'_, K> {
-    Sealed { entry, units, cause, off_roster: false }
+    Sealed { entry, units, cause }
 }
 
 impl<K> Drop for Engine<K> {
     /// Nobody is in an operation any more. Delivers nothing.
     fn drop(&mut self) {
         let guard = pin();
-        for shard in &mut self.shards {
-            for entry in shard.roster.take_at_drop().drain(&guard) {
-                // SAFETY: it has left the lists, and nobody is in an operation. The iterator has
-                // read its link already.
-                unsafe { self.limbo.let_go_at_drop(entry.as_ptr(), ROSTER) };
-            }
-        }
-        for group in 0..self.ledger.groups() {
-            if let Some(entry) = self.ledger.take_at_drop(group) {
-                // SAFETY: as above; a head of the ledger has its hold.
-                unsafe { self.limbo.let_go_at_drop(entry, LEDGER) };
-            }
-        }
-        let of_sealer = LEDGER | if self.listener.is_some() { REPORT } else { 0 };
         let limbo = &self.limbo;
+        for shard in &mut self.shards {
+            shard.roster.take_at_drop(|entry| {
+                // SAFETY: it is in no chain any more, and nobody is in an operation. Its link has
+                // been read already.
+                unsafe { limbo.let_go_at_drop(entry, SHARD) };
+            });
+        }
+        let live = if self.listener.is_some() { CORE } else { SHARD };
         for bucket in 0..self.index.len() {
             self.index.take_at_drop(bucket, |entry| {
-                // SAFETY: the index's hold keeps the entry alive.
+                // SAFETY: the shard's hold keeps the entry alive.
                 let ended = unsafe { (*entry).cell().look().is_ended() };
-                // A live entry still has what its sealer would have let go of.
-                let bits = if ended { INDEX } else { INDEX | of_sealer };
+                // The sealer has taken over the report of an ended one.
+                let bits = if ended { SHARD } else { live };
                 // SAFETY: as above.
                 unsafe { limbo.let_go_at_drop(entry, bits) };
             });
@@ -463,29 +464,33 @@ impl<K: Eq + Send + Sync + 'static> Engine<K> {
     pub(crate) fn validate(&self) {
         let guard = pin();
         self.live.validate();
-        self.ledger.validate(&guard);
-        let live = self.index.validate(&guard);
-        assert_eq!(live.len(), self.live.used(), "live entries and permits");
-        let core = if self.listener.is_some() { CORE } else { CORE & !REPORT };
-        for entry in &live {
+        self.ledger.validate();
+        let linked = self.index.validate(&guard);
+        let core = if self.listener.is_some() { CORE } else { SHARD };
+        let (mut live, mut noted) = (0, 0);
+        for entry in &linked {
             entry.cell().validate();
-            let holds = entry.holds().load(Ordering::Acquire);
-            assert_eq!(holds & CORE, core, "who holds a live entry");
+            if entry.cell().look().is_ended() {
+                noted += 1;
+            } else {
+                live += 1;
+                assert_eq!(entry.holds().load(Ordering::Acquire) & CORE, core, "who holds it");
+            }
         }
-        let (mut listed, mut dead) = (0, 0);
-        for (i, shard) in self.shards.iter().enumerate() {
-            shard.roster.validate(|entry| {
-                assert_eq!(entry.hash().top(self.shard_bits), i, "an entry in another's lists");
-                if entry.cell().look().is_ended() {
-                    let holds = entry.holds().load(Ordering::Acquire);
-                    assert_eq!(holds & CORE, ROSTER, "who holds a dead entry");
-                    dead += 1;
-                } else {
-                    listed += 1;
+        assert_eq!(live, self.live.used(), "live entries and permits");
+        let (mut listed, mut dead, mut arriving, mut own) = (0, 0, 0, 0);
+        for shard in &self.shards {
+            own += shard.roster.validate(|entry, buried| {
+                assert_eq!(entry.hash().top(self.shard_bits), shard.number, "another's entry");
+                match (entry.cell().look().is_ended(), buried) {
+                    (false, _) => listed += 1,
+                    (true, false) => dead += 1,
+                    (true, true) => arriving += 1,
                 }
             });
         }
-        assert_eq!(listed, live.len(), "live entries in lists and in chains");
-        self.limbo.validate(live.len() + dead, &guard);
+        assert_eq!(listed, live, "live entries in lists and in chains");
+        assert_eq!(dead, noted, "ended entries in chains, and notes of them");
+        self.limbo.validate(linked.len() + arriving + own, &guard);
     }
 }

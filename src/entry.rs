@@ -6,22 +6,20 @@
 //!
 //! # Who holds an entry
 //!
-//! One word has a bit for each structure that can reach the entry and a count of handles above
-//! them. All bits are set before the entry is published, each is cleared once, and who clears the
-//! last retires the entry (see [`Limbo::let_go`](crate::limbo::Limbo::let_go)):
+//! One word has a bit for each part of the store that can reach the entry and a count of handles
+//! above them. The bits are set before the entry is published, each is cleared once, and who clears
+//! the last frees the entry after a grace period (see [`limbo`](crate::limbo)):
 //!
 //! | bit | cleared by |
 //! |---|---|
-//! | [`INDEX`] | whoever's compare-exchange unlinks the entry from its chain |
-//! | [`ROSTER`] | the owner of the shard's lists, when the entry leaves them |
+//! | [`SHARD`] | the owner of the shard, for chain and lists together, or the free on its behalf |
 //! | [`REPORT`] | the pending removal report, once delivered; not set where there is no listener |
-//! | [`LEDGER`] | whoever's compare-exchange replaces the entry at the head of the ledger |
 //!
 //! # Orderings
 //!
-//! `holds` is cleared AcqRel: what each holder did happens before the retirement by the last.
-//! The other fields are documented where they are used: `next` in `index`, `record` in `ledger`,
-//! `link` in `clock_list` and `limbo`, `tick` in `engine`.
+//! `holds` is cleared AcqRel: what each holder did happens before the free by the last. The other
+//! fields are documented where they are used: `next` in `index`, `link` in `clock_list` and
+//! `limbo`, `tick` in `engine`.
 
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -32,37 +30,14 @@ use crate::hash::KeyHash;
 use crate::reclaim::Life;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell};
 
-pub(crate) const INDEX: u64 = 1;
-pub(crate) const ROSTER: u64 = 1 << 1;
-pub(crate) const REPORT: u64 = 1 << 2;
-pub(crate) const LEDGER: u64 = 1 << 3;
-/// All bits that stand for a structure of the store.
-pub(crate) const CORE: u64 = INDEX | ROSTER | REPORT | LEDGER;
+pub(crate) const SHARD: u64 = 1;
+pub(crate) const REPORT: u64 = 1 << 1;
+/// All bits that stand for a part of the store.
+pub(crate) const CORE: u64 = SHARD | REPORT;
 /// Only in limbo: the entry's share of the budget has been given back already.
-pub(crate) const UNCOUNTED: u64 = 1 << 4;
+pub(crate) const UNCOUNTED: u64 = 1 << 2;
 /// One handle.
 pub(crate) const HANDLE: u64 = 1 << 8;
-
-/// Units that had ended, by cause, up to and including an entry.
-#[derive(Debug, Default)]
-pub(crate) struct Record([AtomicU64; 3]);
-
-/// A plain copy of a [`Record`].
-pub(crate) type Units = [u64; 3];
-
-impl Record {
-    pub(crate) fn load(&self) -> Units {
-        // Relaxed: who compares the ledger's head before and after is told if this was torn.
-        [0, 1, 2].map(|i| self.0[i].load(Ordering::Relaxed))
-    }
-
-    /// `order` is Release where readers may be reading.
-    pub(crate) fn store(&self, units: Units, order: Ordering) {
-        for (cell, units) in self.0.iter().zip(units) {
-            cell.store(units, order);
-        }
-    }
-}
 
 /// Where an entry is on its way through its shard's lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +50,8 @@ pub(crate) enum Place {
     Main,
 }
 
-/// An entry's place in the CLOCK list; belongs to whoever owns the shard's lists, and before
-/// publication to whoever has the entry.
+/// An entry's place in the CLOCK list; belongs to whoever owns the shard, and before publication to
+/// whoever has the entry.
 pub(crate) struct Seat<K> {
     pub(crate) newer: *mut Entry<K>,
     pub(crate) older: *mut Entry<K>,
@@ -88,7 +63,7 @@ pub(crate) struct Seat<K> {
     pub(crate) first: u16,
     /// Whether the ghost knew the key, once it has been asked.
     pub(crate) known: Option<bool>,
-    /// Its sealer has come by while it was arriving.
+    /// It has been buried while it was arriving.
     pub(crate) departed: bool,
 }
 
@@ -103,11 +78,10 @@ struct Written<K> {
 }
 
 pub(crate) struct Entry<K> {
-    /// The next older entry of the chain; bit 0 marks *this* entry as unlinked in logic.
+    /// The next older entry of the chain.
     next: AtomicPtr<Entry<K>>,
     hash: KeyHash,
     key: K,
-    record: Record,
     written: Written<K>,
     life: Life,
 }
@@ -125,7 +99,6 @@ impl<K> Entry<K> {
             next: AtomicPtr::default(),
             hash,
             key,
-            record: Record::default(),
             written: Written {
                 cell: Cell::new(0),
                 tick: AtomicU64::new(0),
@@ -174,11 +147,6 @@ impl<K> Entry<K> {
     pub(crate) fn key(&self) -> &K {
         self.life.check();
         &self.key
-    }
-
-    pub(crate) fn record(&self) -> &Record {
-        self.life.check();
-        &self.record
     }
 
     #[inline]
@@ -316,6 +284,4 @@ pub(crate) struct Sealed<'g, K> {
     pub(crate) entry: Ref<'g, K>,
     pub(crate) units: u64,
     pub(crate) cause: crate::cell::Cause,
-    /// The sealer already took the entry out of its shard's lists.
-    pub(crate) off_roster: bool,
 }

@@ -3,8 +3,8 @@
 use crate::cell::State;
 use crate::clock_list::HEED;
 use crate::engine::Engine;
-use crate::entry::{Ref, Units};
-use crate::ledger::GROUP;
+use crate::entry::Ref;
+use crate::ledger::Units;
 use crate::reclaim::{Guard, pin};
 use crate::removal::Removals;
 use crate::sweep::Time;
@@ -21,14 +21,10 @@ impl<K: Send + Sync + 'static> Engine<K> {
         self.ledger.groups()
     }
 
-    fn buckets_of(&self, group: usize) -> std::ops::Range<usize> {
-        group * GROUP..((group + 1) * GROUP).min(self.index.len())
-    }
-
     /// Ends all lives of a group.
     pub(crate) fn clear_group(&self, group: usize, out: &mut Removals<'_, K>) {
         let (guard, time) = (pin(), self.time());
-        for bucket in self.buckets_of(group) {
+        for bucket in self.ledger.buckets_of(group) {
             for entry in self.index.walk(bucket, &guard) {
                 if let Some(sealed) = self.seal_anyway(entry, time) {
                     self.end(sealed, &guard, out);
@@ -49,7 +45,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
             return 0;
         }
         let mut ended = 0;
-        for bucket in self.buckets_of(group) {
+        for bucket in self.ledger.buckets_of(group) {
             for entry in self.index.walk(bucket, guard) {
                 if let Some(sealed) = self.seal_if_idle(entry, time) {
                     self.end(sealed, guard, out);
@@ -67,7 +63,10 @@ impl<K: Send + Sync + 'static> Engine<K> {
             // Again while there is work, unless another thread has the lists and does it; and not
             // for ever where others make more of it.
             for _ in 0..=self.limbo.exist() / HEED {
-                let more = self.own_lists(shard, &guard, |lists| lists.has_work());
+                let more = self.own_lists(shard, &guard, |lists| {
+                    lists.hand_over();
+                    lists.has_work()
+                });
                 let Some(more) = more else { break };
                 if !more && !shard.roster.has_work() {
                     break;
@@ -104,7 +103,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     fn try_read_group<'g>(&self, group: usize, guard: &'g Guard) -> Option<Picture<'g, K>> {
         let reading = self.ledger.read(group, guard);
         let mut picture = Picture { live: 0, ended: reading.units, entries: Vec::new() };
-        for bucket in self.buckets_of(group) {
+        for bucket in self.ledger.buckets_of(group) {
             for entry in self.index.walk(bucket, guard) {
                 match entry.cell().read() {
                     State::Live(count) => {

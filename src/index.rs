@@ -1,8 +1,10 @@
-//! Lock-free chains of entries, one per bucket. New entries go in at the head only.
+//! Chains of entries, one per bucket: whoever has a new entry puts it in at the head, lock-free;
+//! only the owner of the bucket's shard takes entries out. Readers wait for neither.
 //!
 //! The cap fixes the number of buckets, so nothing is ever resized. Michael's list (*High
 //! Performance Dynamic Lock-Free Hash Tables and List-Based Sets*, SPAA 2002, after Harris, DISC
-//! 2001), made simpler by inserting at the head alone:
+//! 2001) marks an entry before it is unlinked, since others may be changing its neighbours. Here
+//! there is one such thread at a time, the holder of the shard's [`Pen`], and no mark:
 //!
 //! - A chain runs from the newest to the oldest; the first entry that matches a key decides. If it
 //!   has ended, no live one lies deeper, since a new life goes in only when no live entry was
@@ -10,42 +12,31 @@
 //! - Uniqueness is one compare-exchange on the head of the chain that was searched: if the head is
 //!   the same pointer, no entry came in between. It is not a pointer that was freed and used again,
 //!   since the inserter is pinned from the search to the exchange.
-//! - A reader may walk on over entries that are being unlinked: their links lead to older entries,
-//!   and whatever is live among those stays reachable. It never restarts.
-//!
-//! An entry is unlinked in two steps: it is *marked* (bit 0 of its own `next`, which freezes it),
-//! then a compare-exchange on its predecessor skips it, together with any run of marked entries
-//! behind it. Whoever's exchange that is lets go of each entry of the run. If the predecessor was
-//! marked meanwhile, its `next` has changed, the exchange fails and the walk starts again.
+//! - An entry is unlinked by one store to its predecessor, or, at the head, by a compare-exchange
+//!   that only an insertion can make fail.
+//! - A reader may walk on over entries that are being unlinked: an unlinked entry's own link stays
+//!   as it is and leads to older entries, and whatever is live among those stays reachable. It
+//!   never restarts.
 //!
 //! # Orderings
 //!
 //! - The insertion is Release and pairs with the Acquire loads of every walk: the entry is seen
 //!   whole.
-//! - Marks are Release and come after the entry was credited; `next` is loaded Acquire: who sees
-//!   the mark sees the ledger that has the entry (see `ledger`).
-//! - The unlinking exchange is AcqRel: it republishes a link that it has read, and what is missing
-//!   for a later walker was credited before.
+//! - Unlinking is Release: it publishes a link to an older entry, which the owner has seen whole,
+//!   and the ledger that has the unlinked one (see `ledger`).
+//! - `next` is loaded Acquire by walks; Relaxed by the owner, since only owners change it once the
+//!   entry is published.
 
 use std::hash::Hash;
 use std::ptr;
 
 use equivalent::Equivalent;
 
+use crate::clock_list::Pen;
 use crate::entry::{Entry, Ref};
 use crate::hash::KeyHash;
 use crate::reclaim::Guard;
 use crate::sync::{AtomicPtr, Ordering, null_pointers};
-
-const MARK: usize = 1;
-
-fn is_marked<K>(link: *mut Entry<K>) -> bool {
-    link.addr() & MARK != 0
-}
-
-fn unmarked<K>(link: *mut Entry<K>) -> *mut Entry<K> {
-    link.map_addr(|addr| addr & !MARK)
-}
 
 pub(crate) struct Index<K> {
     buckets: Box<[AtomicPtr<Entry<K>>]>,
@@ -118,56 +109,29 @@ impl<K> Index<K> {
         }
     }
 
-    /// Unlinks every marked entry of the chain and hands each to `let_go`.
+    /// Takes an entry out of its chain, which still has it. The pen is that of the bucket's shard.
     ///
-    /// Lock-free: it starts again only when somebody else changed the chain. When it returns, an
-    /// entry that was marked before the call is unlinked, by this thread or another.
-    pub(crate) fn unlink_marked<'g>(
-        &self,
-        hash: KeyHash,
-        guard: &'g Guard,
-        mut let_go: impl FnMut(Ref<'g, K>),
-    ) where
-        K: 'g,
-    {
-        let bucket = self.bucket(hash);
-        'restart: loop {
-            let mut pred = bucket;
-            let mut current = pred.load(Ordering::Acquire);
-            loop {
-                let Some(entry) = deref(current, guard) else {
-                    return;
-                };
-                let next = entry.next().load(Ordering::Acquire);
-                if !is_marked(next) {
-                    pred = entry.get().next();
-                    current = next;
-                    continue;
-                }
-                let end = end_of_run(next, guard);
-                // Expects an unmarked link: fails if the predecessor was marked meanwhile.
-                if pred.compare_exchange(current, end, Ordering::AcqRel, Ordering::Relaxed).is_err()
-                {
-                    continue 'restart;
-                }
-                Walk::from(current, guard).take_while(|e| e.as_ptr() != end).for_each(&mut let_go);
-                current = end;
+    /// Lock-free: it starts again only when an entry was inserted. Both outcomes of that race, where
+    /// the entry is the head:
+    /// - the insertion comes first: the exchange fails, and the new entry is the predecessor;
+    /// - the unlinking comes first: the inserter's exchange fails, and it searches again.
+    pub(crate) fn unlink(&self, entry: Ref<'_, K>, _pen: &mut Pen, guard: &Guard) {
+        let bucket = self.bucket(entry.hash());
+        let next = entry.next().load(Ordering::Relaxed);
+        let mut head = bucket.load(Ordering::Acquire);
+        while head == entry.as_ptr() {
+            match bucket.compare_exchange(head, next, Ordering::Release, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => head = now,
             }
         }
-    }
-}
-
-/// The first entry behind a marked one that is not marked itself.
-fn end_of_run<K>(next: *mut Entry<K>, guard: &Guard) -> *mut Entry<K> {
-    let mut end = unmarked(next);
-    while let Some(entry) = deref(end, guard) {
-        let next = entry.next().load(Ordering::Acquire);
-        if !is_marked(next) {
-            break;
+        let links_to = |pred: &Ref<'_, K>| pred.next().load(Ordering::Relaxed) == entry.as_ptr();
+        let pred = Walk::from(head, guard).find(links_to);
+        debug_assert!(pred.is_some(), "unlinked twice");
+        if let Some(pred) = pred {
+            pred.next().store(next, Ordering::Release);
         }
-        end = unmarked(next);
     }
-    end
 }
 
 #[inline]
@@ -178,7 +142,7 @@ fn deref<K>(link: *mut Entry<K>, _guard: &Guard) -> Option<Ref<'_, K>> {
     unsafe { Ref::new(link) }
 }
 
-/// Down a chain, over marked entries too.
+/// Down a chain, over ended entries too.
 pub(crate) struct Walk<'g, K> {
     current: *mut Entry<K>,
     guard: &'g Guard,
@@ -197,27 +161,9 @@ impl<'g, K: 'g> Iterator for Walk<'g, K> {
     #[inline]
     fn next(&mut self) -> Option<Ref<'g, K>> {
         let entry = deref(self.current, self.guard)?;
-        self.current = unmarked(entry.next().load(Ordering::Acquire));
+        self.current = entry.next().load(Ordering::Acquire);
         Some(entry)
     }
-}
-
-/// Marks an entry as unlinked in logic; anybody may. Lock-free: the exchange fails only when a
-/// neighbour was unlinked.
-pub(crate) fn mark<K>(entry: &Entry<K>) {
-    let mut next = entry.next().load(Ordering::Relaxed);
-    while !is_marked(next) {
-        let marked = next.map_addr(|addr| addr | MARK);
-        match entry.next().compare_exchange_weak(next, marked, Ordering::Release, Ordering::Relaxed)
-        {
-            Ok(_) => return,
-            Err(now) => next = now,
-        }
-    }
-}
-
-pub(crate) fn has_mark<K>(entry: &Entry<K>) -> bool {
-    is_marked(entry.next().load(Ordering::Acquire))
 }
 
 impl<K> Index<K> {
@@ -228,15 +174,15 @@ impl<K> Index<K> {
             // SAFETY: the chain holds its entries, and `&mut self` says that nobody else is here.
             let next = unsafe { (*current).next().load(Ordering::Relaxed) };
             f(current);
-            current = unmarked(next);
+            current = next;
         }
     }
 }
 
 #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
 impl<K: Eq> Index<K> {
-    /// With nothing in flight: chains end, and each entry is live, without a mark, in the bucket of
-    /// its hash, and the only one of its key. Returns the entries.
+    /// With nothing in flight: chains end, and each entry is live, in the bucket of its hash, and
+    /// the only one of its key. Returns the entries.
     pub(crate) fn validate<'g>(&self, guard: &'g Guard) -> Vec<Ref<'g, K>> {
         let mut all = Vec::new();
         for bucket in 0..self.len() {
@@ -245,7 +191,6 @@ impl<K: Eq> Index<K> {
                 let chain = &all[first..];
                 assert!(!chain.contains(&entry), "the chain of bucket {bucket} is a ring");
                 assert_eq!(self.bucket_of(entry.hash()), bucket, "an entry in another's bucket");
-                assert!(!has_mark(&entry), "a marked entry is still linked");
                 assert!(!entry.cell().look().is_ended(), "an ended entry is still linked");
                 let twice = chain.iter().any(|other: &Ref<'_, K>| other.key() == entry.key());
                 assert!(!twice, "two live entries of one key");

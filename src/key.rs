@@ -46,11 +46,18 @@ use equivalent::Equivalent;
     note = "pass `k`, not `&k`, for `k: &str`; `&b\"abc\"[..]` for bytes; or implement `ToKey<{K}>` for `{Self}`"
 )]
 pub trait ToKey<K>: Hash + Equivalent<K> {
+    /// Whether the conversion is std's, or copies what owns nothing: then it is done where it is
+    /// needed, and not outside pins.
+    #[doc(hidden)]
+    const IS_PLAIN: bool = false;
+
     /// The owned key. Called outside any critical section.
     fn to_key(&self) -> K;
 }
 
 impl<K: Clone + Hash + Eq> ToKey<K> for K {
+    const IS_PLAIN: bool = !std::mem::needs_drop::<K>();
+
     fn to_key(&self) -> K {
         self.clone()
     }
@@ -59,6 +66,8 @@ impl<K: Clone + Hash + Eq> ToKey<K> for K {
 macro_rules! to_key {
     ($($borrowed:ty => $($owned:ty),+;)+) => {$($(
         impl ToKey<$owned> for $borrowed {
+            const IS_PLAIN: bool = true;
+
             fn to_key(&self) -> $owned {
                 self.into()
             }
@@ -86,6 +95,8 @@ macro_rules! slice_to_key {
 slice_to_key!(Vec<T>, Box<[T]>, Arc<[T]>);
 
 impl ToKey<Cow<'static, str>> for str {
+    const IS_PLAIN: bool = true;
+
     fn to_key(&self) -> Cow<'static, str> {
         Cow::Owned(self.to_owned())
     }

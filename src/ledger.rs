@@ -1,226 +1,156 @@
 //! What has ended, by cause: exact at every instant, without any global agreement.
 //!
-//! Buckets are gathered in groups of [`GROUP`]. A group's *head* says where its totals are:
+//! Buckets are gathered in groups, each within one shard. A group has two copies of its totals, and
+//! a *head* that says which one holds:
 //!
-//! - `Settled(version)`: in the group itself;
-//! - an ended entry: in that entry's record, which includes the entry's own units.
+//! - `Settled(version)`: the copy of the version's parity;
+//! - an entry that is *being credited*: the other copy, which includes the entry's own units.
 //!
-//! Crediting an entry is one compare-exchange that makes it the head. At that instant its units
-//! move from the chain to the totals. Before a head is replaced it is marked, so "marked, or the
-//! head" means "credited".
+//! Only the owner of the shard credits. It writes the copy that is out of use, and makes the entry
+//! the head: at that instant its units move from the chain to the totals. Then it unlinks the entry
+//! and settles the head with the next version. If it is stopped in between, readers know from the
+//! head which of the sealed entries in the chain is counted already; nobody waits.
 //!
-//! Who moved the head from `Settled` to an entry *owns the group's own totals* until the head is
-//! settled again: it copies the head's record there and puts back `Settled` with the next version.
-//! Meanwhile others credit on, from head to head. If the owner is stopped, one ended entry stays in
-//! memory as the head; nobody waits.
-//!
-//! Only the sealer of an entry credits it. If it is stopped before, the entry stays in its chain,
+//! An entry whose sealer, or the owner after it, is stopped before the credit stays in its chain,
 //! sealed, and readers count it from there.
 //!
 //! # Reading a group exactly
 //!
 //! Take the head and its totals; walk the chains, counting live entries, and ended ones that are
-//! not credited; take the head again. If it is the same, no credit went through in between, so each
+//! not the head; take the head again. If it is the same, no credit went through in between, so each
 //! unit was counted once. A head never comes back: a `Settled` has a version of its own, and an
 //! entry's memory is not used again while the reader is pinned.
 //!
 //! # Orderings
 //!
-//! - The crediting exchange is AcqRel. Release publishes the record, and the seal of the entry, to
-//!   the Acquire load of the head. Acquire: the new record rests on the old one.
-//! - The group's own totals are stored Release, after the exchange that took the head from
-//!   `Settled`. A reader loads them Relaxed and then has an Acquire fence before it loads the head
-//!   again: had it seen one of the new values, it would see the head changed. (A sequence lock,
-//!   with the head as the sequence.)
-//! - A crediter that read them torn fails its exchange: the head is not the one it expects.
-//! - The mark comes before the head is replaced (program order, then the Release of the exchange).
+//! A sequence lock with the head as the sequence, and one writer at a time: owners of a shard are
+//! ordered by its exchange, so the owner's own loads are Relaxed.
+//!
+//! - The entry becomes the head Release, and pairs with the Acquire load of readers: they see the
+//!   copy that it stands for, and the seal.
+//! - The head is settled Release after the entry was unlinked: who sees it settled does not meet
+//!   the entry in its chain any more.
+//! - A copy is stored Release after the head that took it out of use. A reader loads it Relaxed and
+//!   then has an Acquire fence before it loads the head again: had it seen one of the new values,
+//!   it would see the head changed. So with the unlinked chain: its links are stored Release.
 
 use std::ptr;
 
-use crate::entry::{Entry, Record, Ref, Units};
-use crate::index;
+use crate::clock_list::Pen;
+use crate::entry::{Entry, Ref};
 use crate::reclaim::Guard;
-use crate::sync::{AtomicPtr, Ordering, fence};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence};
 
-/// Buckets a group.
-pub(crate) const GROUP: usize = 32;
+/// Buckets a group, at most.
+const GROUP: usize = 32;
+
+/// Units that have ended, by cause.
+pub(crate) type Units = [u64; 3];
 
 struct Group<K> {
     head: AtomicPtr<Entry<K>>,
-    settled: Record,
-}
-
-/// A group's head, taken apart. Entries are aligned, so bit 0 tells a version from a pointer.
-enum Head<'g, K> {
-    Settled,
-    Entry(Ref<'g, K>),
+    copies: [[AtomicU64; 3]; 2],
 }
 
 pub(crate) struct Ledger<K> {
     groups: Box<[Group<K>]>,
+    /// Buckets a group.
+    size: usize,
 }
 
 /// A group's totals, and the head they came from.
-pub(crate) struct Reading<'g, K> {
+pub(crate) struct Reading<K> {
     head: *mut Entry<K>,
     pub(crate) units: Units,
-    guard: &'g Guard,
 }
 
+/// Entries are aligned, so bit 0 tells a version from a pointer.
 fn settled<K>(version: usize) -> *mut Entry<K> {
     ptr::without_provenance_mut(version << 1 | 1)
+}
+
+/// Bit 1 beside a pointer says which copy holds, as the lowest bit of a version does.
+fn crediting<K>(entry: *mut Entry<K>, copy: usize) -> *mut Entry<K> {
+    entry.map_addr(|addr| addr | copy << 1)
 }
 
 fn version<K>(head: *mut Entry<K>) -> usize {
     head.addr() >> 1
 }
 
-fn take_apart<K>(head: *mut Entry<K>, _guard: &Guard) -> Head<'_, K> {
-    // SAFETY: the ledger's hold keeps the head from being retired before it is replaced, and the
-    // guard, older than the load of `head`, keeps it from being freed after that.
-    let entry = || unsafe { Ref::new(head) };
-    if head.addr() & 1 == 1 { Head::Settled } else { entry().map_or(Head::Settled, Head::Entry) }
+fn copy_of<K>(head: *mut Entry<K>) -> usize {
+    head.addr() >> 1 & 1
 }
 
 impl<K> Ledger<K> {
-    pub(crate) fn new(buckets: usize) -> Self {
-        let group = || Group { head: AtomicPtr::new(settled(0)), settled: Record::default() };
-        Self { groups: (0..buckets.div_ceil(GROUP)).map(|_| group()).collect() }
+    /// For `buckets` of which each shard has `share`; both are powers of two.
+    pub(crate) fn new(buckets: usize, share: usize) -> Self {
+        let size = share.clamp(1, GROUP);
+        let group = || Group { head: AtomicPtr::new(settled(0)), copies: Default::default() };
+        Self { groups: (0..buckets.div_ceil(size)).map(|_| group()).collect(), size }
     }
 
     pub(crate) fn groups(&self) -> usize {
         self.groups.len()
     }
 
-    /// Credits an ended entry to the group of its bucket and marks it. Lock-free: each failed
-    /// exchange is another credit. Heads that were replaced go to `let_go`, to lose their
-    /// [`LEDGER`](crate::entry::LEDGER) hold; `true` if the entry itself is to lose its hold
-    /// too.
-    pub(crate) fn credit<'g>(
-        &self,
-        bucket: usize,
-        entry: Ref<'g, K>,
-        units: Units,
-        guard: &'g Guard,
-        mut let_go: impl FnMut(Ref<'g, K>),
-    ) -> bool {
-        let group = &self.groups[bucket / GROUP];
-        let before = group.push(entry, units, guard);
-        let free = match take_apart(before, guard) {
-            Head::Settled => group.settle(entry, version(before) + 1, guard, &mut let_go),
-            Head::Entry(replaced) => {
-                let_go(replaced);
-                false
-            }
-        };
-        index::mark(&entry);
-        free
+    pub(crate) fn buckets_of(&self, group: usize) -> std::ops::Range<usize> {
+        group * self.size..(group + 1) * self.size
     }
 
-    pub(crate) fn read<'g>(&self, group: usize, guard: &'g Guard) -> Reading<'g, K> {
+    /// Credits an ended entry to the group of its bucket; `unlink` takes it out of its chain. The
+    /// pen is that of the bucket's shard.
+    pub(crate) fn credit(
+        &self,
+        bucket: usize,
+        entry: Ref<'_, K>,
+        units: Units,
+        pen: &mut Pen,
+        unlink: impl FnOnce(&mut Pen),
+    ) {
+        let Group { head, copies } = &self.groups[bucket / self.size];
+        // Relaxed: the pen's owners are ordered.
+        let version = version(head.load(Ordering::Relaxed));
+        let (old, new) = (version & 1, !version & 1);
+        for ((new, old), units) in copies[new].iter().zip(&copies[old]).zip(units) {
+            new.store(old.load(Ordering::Relaxed).wrapping_add(units), Ordering::Release);
+        }
+        head.store(crediting(entry.as_ptr(), new), Ordering::Release);
+        unlink(pen);
+        head.store(settled(version + 1), Ordering::Release);
+    }
+
+    /// The caller stays pinned until it has asked whether it is [`unchanged`](Self::unchanged).
+    pub(crate) fn read(&self, group: usize, _guard: &Guard) -> Reading<K> {
         let group = &self.groups[group];
         let head = group.head.load(Ordering::Acquire);
-        Reading { head, units: group.totals(head, guard), guard }
+        // Relaxed: `unchanged` says whether this was torn.
+        let copy = &group.copies[copy_of(head)];
+        Reading { head, units: [0, 1, 2].map(|i| copy[i].load(Ordering::Relaxed)) }
     }
 
     /// Whether no credit went through since the reading.
-    pub(crate) fn unchanged(&self, group: usize, reading: &Reading<'_, K>) -> bool {
-        // Acquire: pairs with the Release stores of the group's own totals.
+    pub(crate) fn unchanged(&self, group: usize, reading: &Reading<K>) -> bool {
+        // Acquire: pairs with the Release stores of the copies.
         fence(Ordering::Acquire);
         self.groups[group].head.load(Ordering::Relaxed) == reading.head
     }
 }
 
-impl<K> Group<K> {
-    fn totals(&self, head: *mut Entry<K>, guard: &Guard) -> Units {
-        match take_apart(head, guard) {
-            Head::Settled => self.settled.load(),
-            Head::Entry(entry) => entry.record().load(),
-        }
-    }
-
-    /// Makes `entry` the head; returns the head that it replaced.
-    fn push(&self, entry: Ref<'_, K>, units: Units, guard: &Guard) -> *mut Entry<K> {
-        let new = entry.as_ptr();
-        let mut head = self.head.load(Ordering::Acquire);
-        loop {
-            let mut totals = self.totals(head, guard);
-            for (total, units) in totals.iter_mut().zip(units) {
-                *total = total.wrapping_add(units);
-            }
-            // Relaxed: published by the exchange.
-            entry.record().store(totals, Ordering::Relaxed);
-            if let Head::Entry(replaced) = take_apart(head, guard) {
-                index::mark(&replaced);
-            }
-            match self.head.compare_exchange(head, new, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(before) => return before,
-                Err(now) => head = now,
-            }
-        }
-    }
-
-    /// Copies the totals into the group and puts back a settled head. The caller took the head from
-    /// `Settled`. `true` if the head was still `mine`.
-    fn settle<'g>(
-        &self,
-        mine: Ref<'g, K>,
-        version: usize,
-        guard: &'g Guard,
-        let_go: &mut impl FnMut(Ref<'g, K>),
-    ) -> bool {
-        let mut head = mine;
-        loop {
-            // Release: see the module's documentation.
-            self.settled.store(head.record().load(), Ordering::Release);
-            index::mark(&head);
-            let expected = head.as_ptr();
-            match self.head.compare_exchange(
-                expected,
-                settled(version),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) if head == mine => return true,
-                Ok(_) => {
-                    let_go(head);
-                    return false;
-                }
-                Err(now) => match take_apart(now, guard) {
-                    Head::Entry(newer) => head = newer,
-                    Head::Settled => unreachable!("only the owner settles"),
-                },
-            }
-        }
-    }
-}
-
-impl<'g, K> Reading<'g, K> {
-    /// Whether an ended entry of the group's chains is in these totals already.
+impl<K> Reading<K> {
+    /// Whether an ended entry that is still in its chain is in these totals already.
     pub(crate) fn has(&self, entry: Ref<'_, K>) -> bool {
-        let is_head = match take_apart(self.head, self.guard) {
-            Head::Settled => false,
-            Head::Entry(head) => head == entry,
-        };
-        is_head || index::has_mark(&entry)
-    }
-}
-
-impl<K> Ledger<K> {
-    /// What a group still holds when the store is dropped.
-    pub(crate) fn take_at_drop(&mut self, group: usize) -> Option<*mut Entry<K>> {
-        let head = self.groups[group].head.swap(settled(0), Ordering::Acquire);
-        (head.addr() & 1 == 0).then_some(head)
+        self.head == crediting(entry.as_ptr(), copy_of(self.head))
     }
 }
 
 #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
 impl<K> Ledger<K> {
-    /// With nothing in flight: each head is settled, so no ended entry is kept.
-    pub(crate) fn validate(&self, guard: &Guard) {
+    /// With nothing in flight: each head is settled.
+    pub(crate) fn validate(&self) {
         for (i, group) in self.groups.iter().enumerate() {
-            let head = take_apart(group.head.load(Ordering::Acquire), guard);
-            assert!(matches!(head, Head::Settled), "the head of group {i} is not settled");
+            let head = group.head.load(Ordering::Acquire);
+            assert_eq!(head.addr() & 1, 1, "the head of group {i} is not settled");
         }
     }
 }

@@ -10,29 +10,32 @@
 //! # Limbo
 //!
 //! The epoch crate keeps deferred frees in bags per thread, and a thread that goes idle keeps its
-//! bag. So an entry that nobody holds goes to its shard's stack instead. Who pushes the one that
-//! fills a batch takes the whole stack, defers *one* closure for it and flushes at once. The
-//! stack's head counts its entries in the low bits that their alignment leaves free.
+//! bag. So an entry that has ended goes to its shard's own batch instead (see `clock_list`), with
+//! its `SHARD` hold. Who fills the batch takes it whole, defers *one* closure for it and flushes at
+//! once. What the last of several holders lets go of goes to a lock-free stack beside, whose head
+//! counts its entries in the low bits that their alignment leaves free.
 //!
-//! After the grace period keys are dropped, and the memory goes to the shard's spares (`spare`),
-//! with its slot, or back to the allocator.
+//! After the grace period nobody can find an entry, so its holds are what they are: if only
+//! `SHARD` is left the entry is freed without another exchange, else it lets go of that hold. Keys
+//! are dropped, and the memory goes to the shard's spares (`spare`), with its slot, or back to the
+//! allocator.
 //!
 //! # Orderings
 //!
-//! - `push` is Release, `take` Acquire: who takes a batch sees all that was done to its entries.
+//! - `push` is Release, `take` Acquire: who takes a stack sees all that was done to its entries.
 //! - The deferral is made under a guard after the take. Each entry was unlinked before it was let
-//!   go by its last holder, so only guards older than that can still reach it, and the collector
-//!   waits for those.
+//!   go of, so only guards older than that can still reach it, and the collector waits for those.
 //! - `exist` is taken Acquire and released Release, like a permit.
 //! - `dry` is Relaxed: a hint, both outcomes of any race are sound.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
-use crate::entry::{CORE, Entry, HANDLE, Ref, UNCOUNTED};
+use crate::clock_list::{Batch, Gone};
+use crate::entry::{CORE, Entry, HANDLE, Ref, SHARD, UNCOUNTED};
 use crate::hash::KeyHash;
 use crate::reclaim::{Guard, pin};
-use crate::spare::{Blank, Spares};
+use crate::spare::{Blank, Blanks, Spares};
 use crate::sync::{Arc, AtomicPtr, AtomicUsize, CachePadded, Ordering, yield_now};
 
 /// How often an admission that finds no slot flushes and yields before it gives up.
@@ -47,7 +50,7 @@ const EPOCHS: usize = if cfg!(crossbeam_loom) { 0 } else { 4 };
 const BATCH: usize = if cfg!(crossbeam_loom) { 1 } else { 32 };
 /// The bits of a stack's head that count.
 const COUNT: usize = 63;
-/// Spares a shard.
+/// Spares a shard, and as many again that its owner has fetched.
 const SPARES: usize = 2 * BATCH;
 
 /// What a shard has in limbo.
@@ -103,8 +106,9 @@ impl<K> Drop for Slot<'_, K> {
 impl<K> Limbo<K> {
     pub(crate) fn new(max: usize, slack: usize, shard_bits: u32) -> Self {
         let shards = 1 << shard_bits;
-        // All stacks together hold less than a quarter of the slack, and so do all spares.
-        let share = slack / 4 / shards;
+        // All batches together hold less than an eighth of the slack, so do all stacks, and so do
+        // the spares and those that owners have fetched.
+        let share = slack / 8 / shards;
         let stack = || Stack { head: AtomicPtr::default(), spares: Spares::new(SPARES.min(share)) };
         Self {
             exist: CachePadded::new(AtomicUsize::new(0)),
@@ -134,8 +138,21 @@ impl<K> Limbo<K> {
         self.exist.load(Ordering::Acquire)
     }
 
-    /// A slot for one more entry, from the shard's spares or the budget, if there is one now.
+    /// Ended entries that are freed at a time.
+    pub(crate) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// A slot for one more entry of a shard that the caller owns, from its blanks or the budget.
     #[inline]
+    pub(crate) fn slot_of_owner(&self, hash: KeyHash, own: &mut Blanks<K>) -> Option<Slot<'_, K>> {
+        match self.stack(hash).spares.pop_into(own) {
+            Some(blank) => Some(Slot { limbo: self, spare: Some(blank) }),
+            None => self.try_slot(),
+        }
+    }
+
+    /// A slot for one more entry, from the shard's spares or the budget, if there is one now.
     pub(crate) fn slot(&self, hash: KeyHash) -> Option<Slot<'_, K>> {
         match self.stack(hash).spares.pop() {
             Some(blank) => Some(Slot { limbo: self, spare: Some(blank) }),
@@ -187,25 +204,27 @@ impl<K> Limbo<K> {
     ///
     /// # Safety
     ///
-    /// The batch belongs to the caller and nobody can reach its entries.
+    /// The batch belongs to the caller, and nobody can reach its entries but by a handle or a report
+    /// that has a hold.
     unsafe fn free(&self, stack: &Stack<K>, first: *mut Entry<K>) {
-        let mut counted = 0;
+        let (mut counted, mut held) = (0, 0);
         let mut next = first;
-        let blanks = std::iter::from_fn(|| {
-            while !next.is_null() {
-                // SAFETY: by this function's own contract; each is used once.
-                let (blank, is_counted) = unsafe { take_apart(&mut next) };
-                if is_counted {
+        let mut blanks = Vec::with_capacity(self.batch);
+        while !next.is_null() {
+            // SAFETY: by this function's own contract; each is used once.
+            match unsafe { take_apart(&mut next) } {
+                Freed::Counted(blank) => {
                     counted += 1;
-                    return Some(blank);
+                    blanks.push(blank);
                 }
+                Freed::Uncounted(blank) => drop(blank),
+                Freed::ByHandles => held += 1,
+                Freed::Later => {}
             }
-            None
-        });
-        // Keys are dropped here, so not while the spares are owned.
-        let blanks: Vec<_> = blanks.collect();
+        }
+        // Keys were dropped above, so not while the spares are owned.
         let kept = stack.spares.keep(blanks.into_iter());
-        self.release(counted - kept);
+        self.release(counted - kept + held);
     }
 }
 
@@ -237,12 +256,27 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         let (last, others) = (self.stacks.len() - 1, 0..self.stacks.len() - 1);
         for shard in others {
             // Each in a bag of its own: who frees takes some bags at a time.
-            if self.defer_batch(shard, &guard) {
+            if self.defer_stack(shard, &guard) {
                 guard.flush();
             }
         }
-        self.defer_batch(last, &guard);
+        self.defer_stack(last, &guard);
         guard.flush();
+    }
+
+    /// What the owner of a shard has left.
+    #[cold]
+    pub(crate) fn let_go_of(self: &Arc<Self>, shard: usize, mut gone: Gone<K>, guard: &Guard) {
+        gone.free_notes(guard);
+        while let Some(entry) = gone.next_held(guard) {
+            // SAFETY: it has left the shard, and the hold came with it.
+            unsafe { self.let_go(entry, SHARD, guard) };
+        }
+        if let Some(Batch { first, .. }) = gone.batch.take() {
+            // SAFETY: the owner took it out of everybody's reach, and handed it over.
+            unsafe { self.defer_batch(shard, first, guard) };
+            guard.flush();
+        }
     }
 
     /// Flushes until what was retired has been freed, as long as nobody is pinned; for those who
@@ -253,16 +287,14 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         }
     }
 
-    /// Lets go of an entry on behalf of the structures in `bits`; the last holder retires it.
+    /// Lets go of an entry on behalf of the parts of the store in `bits`; the last holder retires
+    /// it.
     ///
     /// # Safety
     ///
-    /// The caller has these holds. The entry can no longer be reached through these structures, and
-    /// the caller's guard is older than that.
+    /// The caller has these holds. The entry can no longer be reached through them, and the caller's
+    /// guard is older than that.
     pub(crate) unsafe fn let_go(self: &Arc<Self>, entry: Ref<'_, K>, bits: u64, guard: &Guard) {
-        if bits == 0 {
-            return;
-        }
         let before = entry.holds().fetch_sub(bits, Ordering::AcqRel);
         debug_assert_eq!(before & bits, bits, "let go of a hold twice");
         let after = before - bits;
@@ -307,29 +339,49 @@ impl<K: Send + Sync + 'static> Limbo<K> {
             }
         };
         if count >= self.batch {
-            self.defer_batch(shard, guard);
+            self.defer_stack(shard, guard);
             guard.flush();
         }
     }
 
     /// `false` if there was none. The caller flushes.
-    fn defer_batch(self: &Arc<Self>, shard: usize, guard: &Guard) -> bool {
+    fn defer_stack(self: &Arc<Self>, shard: usize, guard: &Guard) -> bool {
         let top = &self.stacks[shard].head;
         if top.load(Ordering::Relaxed).is_null() {
             return false;
         }
         let first = without_count(top.swap(ptr::null_mut(), Ordering::Acquire));
-        let limbo = Arc::clone(self);
-        // SAFETY: the closure owns the batch, which nobody else can take, and a share of the
-        // budget. `K: Send`, so any thread may drop the keys. It runs when the grace period
-        // is over; see the module's documentation.
-        unsafe { guard.defer(move || limbo.free(&limbo.stacks[shard], first)) };
+        // SAFETY: nobody else can take this batch.
+        unsafe { self.defer_batch(shard, first, guard) };
         true
+    }
+
+    /// The caller flushes.
+    ///
+    /// # Safety
+    ///
+    /// The caller gives up the batch, whose entries can no longer be found, and its guard is older
+    /// than that.
+    unsafe fn defer_batch(self: &Arc<Self>, shard: usize, first: *mut Entry<K>, guard: &Guard) {
+        let limbo = Arc::clone(self);
+        // SAFETY: the closure owns the batch and a share of the budget. `K: Send`, so any thread may
+        // drop the keys. It runs when the grace period is over; see the module's documentation.
+        unsafe { guard.defer(move || limbo.free(&limbo.stacks[shard], first)) };
     }
 }
 
-/// Drops the entry at the head of a batch and moves on to the next; the memory, and whether the
-/// entry still had its slot.
+/// What became of an entry in a batch.
+enum Freed<K> {
+    /// Dropped; the memory still has its slot.
+    Counted(Blank<K>),
+    Uncounted(Blank<K>),
+    /// Only handles hold it: it is their memory, and the slot goes back.
+    ByHandles,
+    /// Its report is still pending, and whoever lets go last frees it.
+    Later,
+}
+
+/// Lets go of the entry at the head of a batch and moves on to the next.
 ///
 /// A key whose `Drop` panics loses neither its slot nor the rest of the batch: the panic has been
 /// reported by the panic hook, and it goes no further, since the caller has nothing to do with the
@@ -337,15 +389,25 @@ impl<K: Send + Sync + 'static> Limbo<K> {
 ///
 /// # Safety
 ///
-/// The batch belongs to the caller, nobody can reach its entries, and it is not empty.
-unsafe fn take_apart<K>(head: &mut *mut Entry<K>) -> (Blank<K>, bool) {
+/// The batch belongs to the caller, its entries can be reached only by a handle or a report that
+/// has a hold, and it is not empty.
+unsafe fn take_apart<K>(head: &mut *mut Entry<K>) -> Freed<K> {
     let raw = *head;
-    // SAFETY: the entry is alive: this is the only place that ends it.
+    // SAFETY: the entry is alive: this is where its last hold goes, or it has none.
     let entry = unsafe { &*raw };
     *head = entry.link().load(Ordering::Relaxed);
-    let counted = entry.holds().load(Ordering::Relaxed) & UNCOUNTED == 0;
+    // Acquire: pairs with those who let go before. If nobody else has a hold, nobody can take one.
+    let mut holds = entry.holds().load(Ordering::Acquire);
+    if holds & SHARD != 0 && holds != SHARD {
+        holds = entry.holds().fetch_sub(SHARD, Ordering::AcqRel);
+        if holds != SHARD {
+            let by_handles = (holds - SHARD) & CORE == 0;
+            return if by_handles { Freed::ByHandles } else { Freed::Later };
+        }
+    }
     // SAFETY: by this function's own contract; not used after this.
-    (unsafe { drop_quietly(raw) }, counted)
+    let blank = unsafe { drop_quietly(raw) };
+    if holds & UNCOUNTED == 0 { Freed::Counted(blank) } else { Freed::Uncounted(blank) }
 }
 
 /// # Safety
@@ -410,8 +472,8 @@ impl<K> Drop for Limbo<K> {
 
 #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
 impl<K> Limbo<K> {
-    /// With nothing in flight: entries in the structures (`held`), in the stacks and spares have
-    /// their slots. What is left over was deferred; the collector says no number.
+    /// With nothing in flight: entries and blanks that shards have (`held`), in the stacks and
+    /// spares have their slots. What is left over was deferred; the collector says no number.
     pub(crate) fn validate(&self, held: usize, _guard: &Guard) {
         let mut found = held;
         for (shard, stack) in self.stacks.iter().enumerate() {

@@ -65,7 +65,7 @@ where
         let engine = self.store.engine();
         let mut out = Removals::new(engine);
         let hit = self.with(|guard| engine.hit(hash, key, n, guard, &mut out));
-        let count = hit.unwrap_or_else(|| {
+        let count = hit.unwrap_or_else(|_| {
             drop(self.guard.take());
             let admitted = self.store.admit(hash, key.to_key(), n, &mut out);
             admitted.unwrap_or(n.min(MAX_COUNT))

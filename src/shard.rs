@@ -20,40 +20,40 @@ pub struct Stats {
     pub rejections: u64,
 }
 
-/// All Relaxed: they count, and order nothing.
+/// Lives that began, and that ended by cause. All Relaxed: they count, and order nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) admitted: AtomicU64,
     pub(crate) ended: [AtomicU64; 3],
-    pub(crate) rejections: AtomicU64,
-    /// Units. They were nowhere else before, so a plain sum that only grows is exact.
-    pub(crate) rejected: AtomicU64,
 }
 
 impl Tally {
-    pub(crate) fn count(counter: &AtomicU64, n: u64) -> u64 {
-        counter.fetch_add(n, Ordering::Relaxed)
+    pub(crate) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Lives that began and lives that ended, together.
-    pub(crate) fn turnover(&self) -> u64 {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        self.ended.iter().map(load).fold(load(&self.admitted), u64::wrapping_add)
+    /// For the only writer.
+    pub(crate) fn count_owned(counter: &AtomicU64) {
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    pub(crate) fn add_to(&self, stats: &mut Stats) {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        stats.admitted += load(&self.admitted);
-        stats.evicted += load(&self.ended[0]);
-        stats.expired += load(&self.ended[1]);
-        stats.removed += load(&self.ended[2]);
-        stats.rejections += load(&self.rejections);
+    fn load(&self) -> [u64; 4] {
+        let [evicted, expired, removed] = &self.ended;
+        [&self.admitted, evicted, expired, removed].map(|counter| counter.load(Ordering::Relaxed))
     }
 }
 
 pub(crate) struct Shard<K> {
+    pub(crate) number: usize,
     pub(crate) roster: Roster<K>,
+    /// What the owners of the shard have counted.
+    pub(crate) owned: Tally,
+    /// What others have.
     pub(crate) tally: Tally,
+    /// Calls.
+    pub(crate) rejections: AtomicU64,
+    /// Units. They were nowhere else before, so a plain sum that only grows is exact.
+    pub(crate) rejected: AtomicU64,
     /// How far the shard's idle hand has gone.
     pub(crate) idle_hand: AtomicUsize,
     /// The tick in which a reader last paid for expiry.
@@ -61,13 +61,35 @@ pub(crate) struct Shard<K> {
 }
 
 impl<K> Shard<K> {
-    /// `share`: entries that it will have if keys are spread evenly.
-    pub(crate) fn new(share: usize) -> Self {
+    /// `share`: entries that it will have if keys are spread evenly; `batch`: ended entries that
+    /// are freed at a time.
+    pub(crate) fn new(number: usize, share: usize, batch: usize) -> Self {
         Self {
-            roster: Roster::new(share),
+            number,
+            roster: Roster::new(share, batch),
+            owned: Tally::default(),
             tally: Tally::default(),
+            rejections: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
             idle_hand: AtomicUsize::new(0),
             paid_tick: AtomicU64::new(0),
         }
+    }
+
+    /// Changes with each life that begins or ends.
+    pub(crate) fn turnover(&self) -> u64 {
+        let lives = [&self.owned, &self.tally].map(|tally| tally.load());
+        lives.as_flattened().iter().fold(0, |sum, lives| sum.wrapping_add(*lives))
+    }
+
+    pub(crate) fn add_to(&self, stats: &mut Stats) {
+        for tally in [&self.owned, &self.tally] {
+            let [admitted, evicted, expired, removed] = tally.load();
+            stats.admitted += admitted;
+            stats.evicted += evicted;
+            stats.expired += expired;
+            stats.removed += removed;
+        }
+        stats.rejections += self.rejections.load(Ordering::Relaxed);
     }
 }

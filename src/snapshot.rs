@@ -7,7 +7,8 @@ use std::ptr::NonNull;
 use equivalent::Equivalent;
 
 use crate::engine::Engine;
-use crate::entry::{Entry, Ref, Units};
+use crate::entry::{Entry, Ref};
+use crate::ledger::Units;
 use crate::limbo::Limbo;
 use crate::reclaim::pin;
 use crate::removal::Removals;

@@ -441,18 +441,18 @@ impl World {
 /// The steps that an operation takes at most by itself, without and with a TTL. A hit takes up to
 /// six, and one more for each other entry of its chain; a few more than that is a second attempt.
 const STEPS: [(&str, bool, u64); 12] = [
-    ("hit", false, 8),
-    ("hit", true, 40),
+    ("hit", false, 14),
+    ("hit", true, 45),
     ("handle's hit", false, 1),
-    ("get", false, 8),
-    ("get", true, 100),
-    ("new key", false, 200),
-    ("new key", true, 200),
-    ("remove", false, 100),
-    ("remove", true, 100),
+    ("get", false, 14),
+    ("get", true, 90),
+    ("new key", false, 180),
+    ("new key", true, 220),
+    ("remove", false, 60),
+    ("remove", true, 60),
     ("len", false, 1),
     ("waiting", false, 10),
-    ("stats", false, 20),
+    ("stats", false, 40),
 ];
 
 fn configs(op: Op) -> impl Iterator<Item = Config> {

@@ -10,12 +10,12 @@ use equivalent::Equivalent;
 use crate::builder::Builder;
 use crate::cell::MAX_COUNT;
 use crate::counter::Counter;
-use crate::engine::Engine;
+use crate::engine::{Engine, Missed};
 use crate::error::Rejected;
 use crate::hash::{KeyHash, RandomState};
 use crate::key::ToKey;
 use crate::pinned::Pinned;
-use crate::reclaim::{pin, prepare};
+use crate::reclaim::{Guard, pin, prepare};
 use crate::removal::{Panics, Removals};
 use crate::shard::Stats;
 use crate::snapshot::{Snapshot, Totals};
@@ -183,8 +183,14 @@ where
     {
         let hash = self.hash(key);
         let mut out = Removals::new(self.engine());
-        let hit = self.engine().hit(hash, key, n, &pin(), &mut out);
-        let result = hit.map_or_else(|| self.admit(hash, key.to_key(), n, &mut out), Ok);
+        let guard = pin();
+        let result = match self.engine().hit(hash, key, n, &guard, &mut out) {
+            Ok(count) => {
+                drop(guard);
+                Ok(count)
+            }
+            Err(missed) => self.admit_form(hash, key, n, (missed, guard), &mut out),
+        };
         out.deliver();
         result
     }
@@ -193,10 +199,43 @@ where
     pub fn increment_owned(&self, key: K) -> u64 {
         let hash = self.hash(&key);
         let mut out = Removals::new(self.engine());
-        let hit = self.engine().hit(hash, &key, 1, &pin(), &mut out);
-        let result = hit.map_or_else(|| self.admit(hash, key, 1, &mut out), Ok);
+        let guard = pin();
+        let result = match self.engine().hit(hash, &key, 1, &guard, &mut out) {
+            Ok(count) => {
+                // The key is dropped outside the pin.
+                drop(guard);
+                Ok(count)
+            }
+            Err(missed) => {
+                let admitted =
+                    self.engine().admit_missed(hash, key, 1, (missed, guard), &mut out, |_| ());
+                admitted.map(|(count, ())| count)
+            }
+        };
         out.deliver();
         result.unwrap_or(1)
+    }
+
+    #[cold]
+    fn admit_form<Q>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        n: u64,
+        (missed, guard): (Missed<K>, Guard),
+        out: &mut Removals<'_, K>,
+    ) -> Result<u64, Rejected>
+    where
+        Q: ToKey<K> + ?Sized,
+    {
+        let admitted = if Q::IS_PLAIN {
+            self.engine().admit_missed(hash, key.to_key(), n, (missed, guard), out, |_| ())
+        } else {
+            // The user's code runs outside pins.
+            drop(guard);
+            self.engine().admit(hash, key.to_key(), n, out, |_| ())
+        };
+        admitted.map(|(count, ())| count)
     }
 
     /// Not pinned: the key may be dropped here.

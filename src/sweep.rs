@@ -107,7 +107,7 @@ impl<K> Lists<K> {
         loop {
             let seen = entry.cell().look();
             if seen.is_ended() {
-                // Its sealer lets go of it.
+                // Its sealer buries it.
                 return Visit::Dead;
             }
             match judge(&entry, list, seen) {
@@ -184,5 +184,5 @@ fn judge<K>(entry: &Entry<K>, list: List, seen: Seen) -> Verdict {
 fn seal<'g, K>(entry: Ref<'g, K>, seen: Seen, time: Time<'_>) -> Option<Sealed<'g, K>> {
     let cause = if is_idle(&entry, time) { Cause::Idle } else { Cause::Capacity };
     let units = entry.cell().seal_if(seen, cause).ok()?;
-    Some(Sealed { entry, units, cause, off_roster: true })
+    Some(Sealed { entry, units, cause })
 }
