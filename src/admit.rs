@@ -9,7 +9,7 @@
 use std::hash::Hash;
 
 use crate::budget::Permit;
-use crate::cell::{Cause, MAX_COUNT};
+use crate::cell::{Amount, Cause, MAX_COUNT, State};
 use crate::clock_list::Lists;
 use crate::engine::{AtCapacity, Engine, Missed, Touch, sealed};
 use crate::entry::{CORE, Entry, Ref, SHARD, Sealed};
@@ -50,14 +50,14 @@ struct Kit<'a, K> {
 }
 
 impl<K: Send + Sync + 'static> Engine<K> {
-    /// Counts `n` units under a key that was not found, and calls `bind` with its entry.
+    /// Counts `n` under a key that was not found, and calls `bind` with its entry.
     ///
     /// The caller is not pinned, so the key is dropped outside pins where it is not needed.
     pub(crate) fn admit<R>(
         &self,
         hash: KeyHash,
         key: K,
-        n: u64,
+        n: Amount,
         out: &mut Removals<'_, K>,
         bind: impl FnOnce(Ref<'_, K>) -> R,
     ) -> Result<(u64, R), Rejected>
@@ -66,7 +66,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     {
         let guard = pin();
         let Found { first, head } = self.index.find(hash, &key, &guard);
-        let is_room = first.is_none_or(|entry| entry.cell().look().is_ended());
+        let is_room = first.is_none_or(|entry| matches!(entry.read(), State::Ended(..)));
         let missed = Missed(is_room.then_some(head));
         self.admit_missed(hash, key, n, (missed, guard), out, bind)
     }
@@ -76,7 +76,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         &self,
         hash: KeyHash,
         key: K,
-        n: u64,
+        n: Amount,
         (missed, guard): (Missed<K>, Guard),
         out: &mut Removals<'_, K>,
         bind: impl FnOnce(Ref<'_, K>) -> R,
@@ -88,7 +88,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         if let Missed(Some(head)) = missed
             && let Some(entry) = self.admit_owned(hash, n, head, &mut kit, &guard, out)
         {
-            return Ok((n.min(MAX_COUNT), bind(entry)));
+            return Ok((n.units.min(MAX_COUNT), bind(entry)));
         }
         drop(guard);
         self.admit_stepwise(hash, n, kit, out, bind)
@@ -99,7 +99,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     fn admit_owned<'a, 'g>(
         &'a self,
         hash: KeyHash,
-        n: u64,
+        n: Amount,
         head: Head<K>,
         kit: &mut Kit<'a, K>,
         guard: &'g Guard,
@@ -156,7 +156,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     fn publish<'a, 'g>(
         &'a self,
         hash: KeyHash,
-        n: u64,
+        n: Amount,
         head: Head<K>,
         mut slot: Slot<'a, K>,
         kit: &mut Kit<'a, K>,
@@ -207,7 +207,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     fn admit_stepwise<R>(
         &self,
         hash: KeyHash,
-        n: u64,
+        n: Amount,
         kit: Kit<'_, K>,
         out: &mut Removals<'_, K>,
         bind: impl FnOnce(Ref<'_, K>) -> R,
@@ -248,7 +248,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
                         }
                         continue;
                     }
-                    Touch::Ended => {}
+                    // Its stripes are sealed before the next life begins.
+                    Touch::Ended => _ = entry.read(),
                 }
             }
             let taken = match room.take() {
@@ -266,7 +267,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
                     taken.permit.attach();
                     let bound = bind(entry);
                     self.settle(entry, &guard);
-                    return Ok((n.min(MAX_COUNT), bound));
+                    return Ok((n.units.min(MAX_COUNT), bound));
                 }
                 Err(entry) => {
                     fresh.entry = entry;
@@ -307,10 +308,10 @@ impl<K: Send + Sync + 'static> Engine<K> {
     }
 
     #[cold]
-    fn reject(&self, hash: KeyHash, n: u64, why: Rejected) -> Rejected {
+    pub(crate) fn reject(&self, hash: KeyHash, n: Amount, why: Rejected) -> Rejected {
         let shard = self.shard(hash);
         Tally::count(&shard.rejections);
-        shard.rejected.fetch_add(n.min(MAX_COUNT), Ordering::Relaxed);
+        shard.rejected.fetch_add(n.units.min(MAX_COUNT), Ordering::Relaxed);
         why
     }
 
@@ -407,16 +408,16 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 (!seen.is_ended()).then_some((entry, seen))
             });
             let mut batch: Vec<_> = live.take(SAMPLE).collect();
-            batch.sort_by_key(|(_, seen)| seen.units());
+            batch.sort_by_key(|(entry, seen)| entry.units(*seen));
             for &(entry, seen) in &batch {
                 let cause = if is_idle(&entry, time) { Cause::Idle } else { Cause::Capacity };
-                if let Ok(units) = entry.cell().seal_if(seen, cause) {
+                if let Ok(units) = entry.seal_if(seen, cause) {
                     return Some(sealed(entry, units, cause));
                 }
             }
             // All are in use right now: then use does not save them.
             for (entry, _) in batch {
-                if let Some(units) = entry.cell().seal(Cause::Capacity) {
+                if let Some(units) = entry.seal(Cause::Capacity) {
                     return Some(sealed(entry, units, Cause::Capacity));
                 }
             }

@@ -95,6 +95,21 @@ impl Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ended;
 
+/// What is added at once: units, and how often the key was used for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) units: u64,
+    /// Below [`USES_RANGE`].
+    pub(crate) uses: u16,
+}
+
+impl Amount {
+    #[inline]
+    pub(crate) const fn once(units: u64) -> Self {
+        Self { units, uses: 1 }
+    }
+}
+
 /// What a cell holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -141,18 +156,32 @@ impl Cell {
         Self { word: AtomicU64::new(USE | clamp(n)), last: AtomicU64::new(clamp(n)) }
     }
 
+    /// Nothing was counted yet.
+    pub(crate) fn unused() -> Self {
+        Self { word: AtomicU64::new(0), last: AtomicU64::new(0) }
+    }
+
     /// Sets what the life begins with, before the cell is shared.
-    pub(crate) fn restart(&mut self, n: u64) {
-        *self = Self::new(n);
+    pub(crate) fn restart(&mut self, amount: Amount) {
+        let units = clamp(amount.units);
+        let word = u64::from(amount.uses) << USES_SHIFT | units;
+        *self = Self { word: AtomicU64::new(word), last: AtomicU64::new(units) };
     }
 
     /// Counts one use of `n` units and returns the count after it. What does not fit is dropped.
     #[inline]
     pub(crate) fn add(&self, n: u64) -> Result<u64, Ended> {
+        self.add_amount(Amount::once(n))
+    }
+
+    /// As [`add`](Self::add), for several uses at once.
+    #[inline]
+    pub(crate) fn add_amount(&self, Amount { units: n, uses }: Amount) -> Result<u64, Ended> {
+        let uses = u64::from(uses) << USES_SHIFT;
         if n > SMALL {
-            return self.add_large(n);
+            return self.add_large(n, uses);
         }
-        let old = self.word.fetch_add(USE + n, Ordering::Release);
+        let old = self.word.fetch_add(uses + n, Ordering::Release);
         let after = (old & UNITS) + n;
         if (old & CAUSE) | (after & HEADROOM) != 0 {
             return self.take_back(old, n);
@@ -176,7 +205,7 @@ impl Cell {
 
     /// Large amounts would use up the headroom, so they are clamped before they are added.
     #[cold]
-    fn add_large(&self, n: u64) -> Result<u64, Ended> {
+    fn add_large(&self, n: u64, uses: u64) -> Result<u64, Ended> {
         let mut old = self.word.load(Ordering::Relaxed);
         loop {
             if old & CAUSE != 0 {
@@ -184,7 +213,7 @@ impl Cell {
             }
             let units = old & UNITS;
             let fits = n.min(MAX_COUNT.saturating_sub(units));
-            let new = old.wrapping_add(USE) + fits;
+            let new = old.wrapping_add(uses) + fits;
             match self.word.compare_exchange_weak(old, new, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return Ok(clamp(units + fits)),
                 Err(now) => old = now,

@@ -333,11 +333,12 @@ impl<K> Lists<K> {
             unsafe { second.seat(|seat| seat.newer = entry) };
         }
         if let Some(entry) = listed(entry) {
+            // Relaxed: `link` is the owner's between the arrivals and limbo.
+            entry.link().store(second, Ordering::Relaxed);
             // SAFETY: see `listed`.
             unsafe {
                 entry.seat(|seat| {
                     seat.newer = ptr::null_mut();
-                    seat.older = second;
                     seat.place = place;
                 });
             }
@@ -354,17 +355,15 @@ impl<K> Lists<K> {
 
     /// Takes an entry out of the list that it is in.
     fn detach(&mut self, entry: &Entry<K>) {
+        let older = entry.link().load(Ordering::Relaxed);
         // SAFETY: see `listed`.
-        let (newer, older, place) = unsafe {
-            entry.seat(|seat| {
-                (seat.newer, seat.older, std::mem::replace(&mut seat.place, Place::None))
-            })
+        let (newer, place) = unsafe {
+            entry.seat(|seat| (seat.newer, std::mem::replace(&mut seat.place, Place::None)))
         };
         let queue = self.queue(place);
         queue.len -= 1;
         match listed(newer) {
-            // SAFETY: see `listed`.
-            Some(newer) => unsafe { newer.seat(|seat| seat.older = older) },
+            Some(newer) => newer.link().store(older, Ordering::Relaxed),
             None => queue.newest = older,
         }
         match listed(older) {
@@ -400,7 +399,6 @@ impl<K> Lists<K> {
             self.limbo.push(entry.as_ptr());
         } else {
             let next = std::mem::replace(&mut self.gone.held, entry.as_ptr());
-            // Relaxed: `link` is the owner's between the arrivals and limbo.
             entry.link().store(next, Ordering::Relaxed);
         }
     }
@@ -512,10 +510,10 @@ impl<K> Lists<K> {
             let (mut at, mut newer, mut len) = (queue.newest, ptr::null_mut(), 0);
             while let Some(entry) = listed(at) {
                 // SAFETY: see `listed`.
-                let seat = unsafe { entry.seat(|seat| (seat.newer, seat.older, seat.place)) };
-                assert_eq!((seat.0, seat.2), (newer, place), "an entry's link and place");
+                let seat = unsafe { entry.seat(|seat| (seat.newer, seat.place)) };
+                assert_eq!(seat, (newer, place), "an entry's link and place");
                 visit(entry);
-                newer = std::mem::replace(&mut at, seat.1);
+                newer = std::mem::replace(&mut at, entry.link().load(Ordering::Relaxed));
                 len += 1;
             }
             assert_eq!((queue.oldest, queue.len), (newer, len), "the end of a list");

@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::ptr::NonNull;
 
-use crate::cell::MAX_COUNT;
+use crate::cell::{Amount, MAX_COUNT};
 use crate::engine::{Engine, Touch};
 use crate::entry::{Entry, Ref};
 use crate::hash::{KeyHash, RandomState};
@@ -71,7 +71,8 @@ where
             let engine = self.store.engine();
             let time = engine.time();
             // SAFETY: our hold keeps the entry alive.
-            if let (Touch::Counted(count), moved) = engine.touch(unsafe { entry.as_ref() }, n, time)
+            if let (Touch::Counted(count), moved) =
+                engine.touch(unsafe { entry.as_ref() }, Amount::once(n), time)
             {
                 if moved {
                     let mut out = Removals::new(engine);
@@ -104,10 +105,11 @@ where
         self.release();
         let engine = self.store.engine();
         let mut out = Removals::new(engine);
+        let amount = Amount::once(n);
         let hold = |entry: Ref<'_, K>| Held::take(engine, entry);
-        let found = engine.hit_with(self.hash, &self.key, n, &pin(), &mut out, hold);
+        let found = engine.hit_with(self.hash, &self.key, amount, &pin(), &mut out, hold);
         let result =
-            found.or_else(|_| engine.admit(self.hash, self.key.clone(), n, &mut out, hold));
+            found.or_else(|_| engine.admit(self.hash, self.key.clone(), amount, &mut out, hold));
         let count = match result {
             Ok((count, held)) => {
                 // What the user's code may have bound meanwhile goes.
@@ -123,6 +125,17 @@ where
 }
 
 impl<K: Send + Sync + 'static, S> Counter<K, S> {
+    pub(crate) fn store(&self) -> &CounterStore<K, S> {
+        &self.store
+    }
+
+    /// The entry that this handle holds.
+    pub(crate) fn entry(&self) -> Option<&Entry<K>> {
+        // SAFETY: our hold keeps the entry alive, and `add`, which may let go of it, is not called
+        // by whoever has the reference.
+        self.entry.get().map(|entry| unsafe { entry.as_ref() })
+    }
+
     fn release(&self) {
         self.let_go(self.entry.take());
     }

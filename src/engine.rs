@@ -14,7 +14,7 @@ use std::marker::PhantomData;
 use equivalent::Equivalent;
 
 use crate::budget::{Permit, Permits};
-use crate::cell::{Cause, State};
+use crate::cell::{Amount, Cause, State};
 use crate::clock_list::{HEED, Lists};
 use crate::entry::{CORE, Entry, Ref, SHARD, Sealed};
 use crate::expiry::IDLE_BUCKETS;
@@ -152,11 +152,11 @@ impl<K> Engine<K> {
 impl<K: Send + Sync + 'static> Engine<K> {
     // ---- counting on an entry -------------------------------------------------------------------
 
-    /// Counts one use of `n` units, unless the life has ended or is over.
+    /// Counts `n`, unless the life has ended or is over.
     ///
     /// `true` beside it if the tick of last use has changed: who moves the tick pays for expiry.
     #[inline]
-    pub(crate) fn touch(&self, entry: &Entry<K>, n: u64, time: Time<'_>) -> (Touch, bool) {
+    pub(crate) fn touch(&self, entry: &Entry<K>, n: Amount, time: Time<'_>) -> (Touch, bool) {
         let mut moved = false;
         if let Some((timer, now)) = time {
             let tick = entry.tick().load(Ordering::Relaxed);
@@ -171,8 +171,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 moved = true;
             }
         }
-        match entry.cell().add(n) {
-            Ok(count) => (Touch::Counted(count), moved),
+        match entry.cell().add_amount(n) {
+            Ok(count) => (Touch::Counted(entry.with_stripes(count)), moved),
             Err(_) => (Touch::Ended, false),
         }
     }
@@ -183,7 +183,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         &self,
         hash: KeyHash,
         key: &Q,
-        n: u64,
+        n: Amount,
         guard: &Guard,
         out: &mut Removals<'_, K>,
     ) -> Result<u64, Missed<K>>
@@ -199,7 +199,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         &self,
         hash: KeyHash,
         key: &Q,
-        n: u64,
+        n: Amount,
         guard: &Guard,
         out: &mut Removals<'_, K>,
         bind: impl FnOnce(Ref<'_, K>) -> R,
@@ -220,7 +220,11 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 }
                 Ok((count, bound))
             }
-            (Touch::Ended, _) => Err(Missed(Some(head))),
+            (Touch::Ended, _) => {
+                // Its stripes are sealed before the next life begins.
+                entry.read();
+                Err(Missed(Some(head)))
+            }
             (Touch::Idle, _) => Err(Missed(None)),
         }
     }
@@ -238,7 +242,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 return None;
             }
             // Again: a seal fails also where another sealer came half way.
-            if let Ok(units) = entry.cell().seal_if(seen, Cause::Idle) {
+            if let Ok(units) = entry.seal_if(seen, Cause::Idle) {
                 return Some(sealed(entry, units, Cause::Idle));
             }
         }
@@ -251,7 +255,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         time: Time<'_>,
     ) -> Option<Sealed<'g, K>> {
         self.seal_if_idle(entry, time).or_else(|| {
-            let units = entry.cell().seal(Cause::Removed)?;
+            let units = entry.seal(Cause::Removed)?;
             Some(sealed(entry, units, Cause::Removed))
         })
     }
@@ -341,7 +345,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         for _ in 0..HEED {
             let Some(entry) = lists.next_departure(guard) else { return };
             // Its sealer has counted it.
-            if let State::Ended(cause, units) = entry.cell().read() {
+            if let State::Ended(cause, units) = entry.read() {
                 self.bury_owned(lists, entry, units, cause, guard);
             }
         }
@@ -373,7 +377,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         out: &mut Removals<'_, K>,
     ) -> Option<u64> {
         loop {
-            let State::Live(units) = entry.cell().read() else {
+            let State::Live(units) = entry.read() else {
                 return None;
             };
             if !is_idle(&entry, time) {

@@ -25,9 +25,10 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-use crate::cell::Cell;
+use crate::cell::{Amount, Cause, Cell, Seen, State, USES_RANGE};
 use crate::hash::KeyHash;
 use crate::reclaim::Life;
+use crate::stripes::{self, Stripes};
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell};
 
 pub(crate) const SHARD: u64 = 1;
@@ -53,8 +54,8 @@ pub(crate) enum Place {
 /// An entry's place in the CLOCK list; belongs to whoever owns the shard, and before publication to
 /// whoever has the entry.
 pub(crate) struct Seat<K> {
+    /// The older neighbour is in the entry's `link`.
     pub(crate) newer: *mut Entry<K>,
-    pub(crate) older: *mut Entry<K>,
     /// Uses at the last visit of the hand.
     pub(crate) snap: u16,
     pub(crate) credit: u8,
@@ -72,8 +73,9 @@ struct Written<K> {
     cell: Cell,
     tick: AtomicU64,
     holds: AtomicU64,
-    /// The arrivals stack, later limbo.
+    /// The arrivals stack, then the lists, later limbo.
     link: AtomicPtr<Entry<K>>,
+    stripes: stripes::Slot,
     seat: UnsafeCell<Seat<K>>,
 }
 
@@ -104,9 +106,9 @@ impl<K> Entry<K> {
                 tick: AtomicU64::new(0),
                 holds: AtomicU64::new(holds),
                 link: AtomicPtr::default(),
+                stripes: stripes::Slot::default(),
                 seat: UnsafeCell::new(Seat {
                     newer: std::ptr::null_mut(),
-                    older: std::ptr::null_mut(),
                     snap: 1,
                     credit: 0,
                     place: Place::Arriving,
@@ -120,13 +122,13 @@ impl<K> Entry<K> {
     }
 
     /// Sets what the life begins with, before publication.
-    pub(crate) fn prepare(&mut self, n: u64, tick: u64, known: Option<bool>) {
-        self.written.cell.restart(n);
+    pub(crate) fn prepare(&mut self, amount: Amount, tick: u64, known: Option<bool>) {
+        self.written.cell.restart(amount);
         self.written.tick = AtomicU64::new(tick);
         // SAFETY: `&mut self`: nobody else can access the seat.
         let seat = |seat: *mut Seat<K>| unsafe {
             (*seat).known = known;
-            (*seat).first = n.min(u16::MAX.into()) as u16;
+            (*seat).first = amount.units.min(u16::MAX.into()) as u16;
         };
         self.written.seat.with_mut(seat);
     }
@@ -153,6 +155,57 @@ impl<K> Entry<K> {
     pub(crate) fn cell(&self) -> &Cell {
         self.life.check();
         &self.written.cell
+    }
+
+    #[inline]
+    pub(crate) fn stripes(&self) -> Option<&Stripes> {
+        self.life.check();
+        self.written.stripes.get()
+    }
+
+    /// `n` stripes if it has none yet.
+    pub(crate) fn stripes_or_make(&self, n: usize) -> &Stripes {
+        self.life.check();
+        self.written.stripes.get_or_make(n)
+    }
+
+    /// The count together with the stripes, of which `own` is the cell's.
+    #[inline]
+    pub(crate) fn with_stripes(&self, own: u64) -> u64 {
+        self.stripes().map_or(own, |stripes| stripes.units(own))
+    }
+
+    /// Units while the life lasts, of which the cell was seen.
+    pub(crate) fn units(&self, seen: Seen) -> u64 {
+        self.with_stripes(seen.units())
+    }
+
+    /// Uses, modulo [`USES_RANGE`](crate::cell::USES_RANGE).
+    pub(crate) fn uses(&self, seen: Seen) -> u16 {
+        self.stripes().map_or(seen.uses(), |stripes| stripes.uses(seen.uses())) % USES_RANGE
+    }
+
+    /// What the entry holds. Where its life has ended, seals the stripes that its sealer has not
+    /// come to yet.
+    pub(crate) fn read(&self) -> State {
+        match self.cell().read() {
+            State::Live(units) => State::Live(self.with_stripes(units)),
+            State::Ended(cause, units) => State::Ended(cause, self.seal_stripes(units, cause)),
+        }
+    }
+
+    fn seal_stripes(&self, own: u64, cause: Cause) -> u64 {
+        self.stripes().map_or(own, |stripes| stripes.seal(own, cause))
+    }
+
+    /// As [`Cell::seal_if`], with the stripes.
+    pub(crate) fn seal_if(&self, seen: Seen, cause: Cause) -> Result<u64, Seen> {
+        self.cell().seal_if(seen, cause).map(|units| self.seal_stripes(units, cause))
+    }
+
+    /// As [`Cell::seal`], with the stripes.
+    pub(crate) fn seal(&self, cause: Cause) -> Option<u64> {
+        self.cell().seal(cause).map(|units| self.seal_stripes(units, cause))
     }
 
     #[inline]
@@ -283,5 +336,5 @@ impl<K> Deref for Ref<'_, K> {
 pub(crate) struct Sealed<'g, K> {
     pub(crate) entry: Ref<'g, K>,
     pub(crate) units: u64,
-    pub(crate) cause: crate::cell::Cause,
+    pub(crate) cause: Cause,
 }

@@ -105,7 +105,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         let mut picture = Picture { live: 0, ended: reading.units, entries: Vec::new() };
         for bucket in self.ledger.buckets_of(group) {
             for entry in self.index.walk(bucket, guard) {
-                match entry.cell().read() {
+                match entry.read() {
                     State::Live(count) => {
                         picture.live = picture.live.wrapping_add(count);
                         picture.entries.push((entry, count));

@@ -8,6 +8,7 @@ compile_error!(
 
 mod admit;
 mod budget;
+mod buffer;
 mod builder;
 mod cell;
 mod clock_list;
@@ -36,6 +37,8 @@ mod stop;
 #[cfg(all(test, not(crossbeam_loom)))]
 mod stopped;
 mod store;
+mod striped;
+mod stripes;
 mod sweep;
 mod sync;
 #[cfg(all(test, not(crossbeam_loom)))]
@@ -44,6 +47,7 @@ mod tick;
 #[cfg(all(test, not(crossbeam_loom)))]
 mod twin;
 
+pub use buffer::Buffer;
 pub use builder::Builder;
 pub use cell::{Cause, MAX_COUNT};
 pub use counter::Counter;
@@ -56,6 +60,7 @@ pub use removal::Removal;
 pub use shard::Stats;
 pub use snapshot::{Iter, Snapshot, Totals};
 pub use store::{CounterStore, WeakStore};
+pub use striped::Striped;
 
 pub use equivalent::Equivalent;
 pub use quanta;

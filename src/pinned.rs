@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hash};
 
 use equivalent::Equivalent;
 
-use crate::cell::MAX_COUNT;
+use crate::cell::{Amount, MAX_COUNT};
 use crate::hash::RandomState;
 use crate::key::ToKey;
 use crate::reclaim::{Guard, pin};
@@ -64,10 +64,10 @@ where
         let hash = self.store.hash(key);
         let engine = self.store.engine();
         let mut out = Removals::new(engine);
-        let hit = self.with(|guard| engine.hit(hash, key, n, guard, &mut out));
+        let hit = self.with(|guard| engine.hit(hash, key, Amount::once(n), guard, &mut out));
         let count = hit.unwrap_or_else(|_| {
             drop(self.guard.take());
-            let admitted = self.store.admit(hash, key.to_key(), n, &mut out);
+            let admitted = self.store.admit(hash, key.to_key(), Amount::once(n), &mut out);
             admitted.unwrap_or(n.min(MAX_COUNT))
         });
         out.deliver();

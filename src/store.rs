@@ -1,5 +1,6 @@
 //! The public type: hashes, converts, routes, delivers.
 
+use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -7,10 +8,12 @@ use std::time::Duration;
 
 use equivalent::Equivalent;
 
+use crate::buffer::Buffer;
 use crate::builder::Builder;
-use crate::cell::MAX_COUNT;
+use crate::cell::{Amount, MAX_COUNT};
 use crate::counter::Counter;
 use crate::engine::{Engine, Missed};
+use crate::entry::Ref;
 use crate::error::Rejected;
 use crate::hash::{KeyHash, RandomState};
 use crate::key::ToKey;
@@ -19,6 +22,7 @@ use crate::reclaim::{Guard, pin, prepare};
 use crate::removal::{Panics, Removals};
 use crate::shard::Stats;
 use crate::snapshot::{Snapshot, Totals};
+use crate::striped::Striped;
 use crate::sync::{Arc, Weak};
 
 pub(crate) struct Inner<K, S> {
@@ -184,12 +188,12 @@ where
         let hash = self.hash(key);
         let mut out = Removals::new(self.engine());
         let guard = pin();
-        let result = match self.engine().hit(hash, key, n, &guard, &mut out) {
+        let result = match self.engine().hit(hash, key, Amount::once(n), &guard, &mut out) {
             Ok(count) => {
                 drop(guard);
                 Ok(count)
             }
-            Err(missed) => self.admit_form(hash, key, n, (missed, guard), &mut out),
+            Err(missed) => self.admit_form(hash, key, Amount::once(n), (missed, guard), &mut out),
         };
         out.deliver();
         result
@@ -197,10 +201,10 @@ where
 
     /// As [`increment`](Self::increment), without a clone when the key is new.
     pub fn increment_owned(&self, key: K) -> u64 {
-        let hash = self.hash(&key);
+        let (hash, one) = (self.hash(&key), Amount::once(1));
         let mut out = Removals::new(self.engine());
         let guard = pin();
-        let result = match self.engine().hit(hash, &key, 1, &guard, &mut out) {
+        let result = match self.engine().hit(hash, &key, one, &guard, &mut out) {
             Ok(count) => {
                 // The key is dropped outside the pin.
                 drop(guard);
@@ -208,7 +212,7 @@ where
             }
             Err(missed) => {
                 let admitted =
-                    self.engine().admit_missed(hash, key, 1, (missed, guard), &mut out, |_| ());
+                    self.engine().admit_missed(hash, key, one, (missed, guard), &mut out, |_| ());
                 admitted.map(|(count, ())| count)
             }
         };
@@ -216,12 +220,40 @@ where
         result.unwrap_or(1)
     }
 
+    /// Adds what a buffer has gathered. If the user's code panics before it was counted, it is
+    /// counted as rejected.
+    pub(crate) fn hand_over(&self, hash: KeyHash, key: K, amount: Amount) {
+        struct Counted<'a, K: Send + Sync + 'static>(Cell<bool>, &'a Engine<K>, KeyHash, Amount);
+        impl<K: Send + Sync + 'static> Drop for Counted<'_, K> {
+            fn drop(&mut self) {
+                if !self.0.get() {
+                    self.1.reject(self.2, self.3, Rejected::Capacity);
+                }
+            }
+        }
+        let engine = self.engine();
+        let counted = Counted(Cell::new(false), engine, hash, amount);
+        let bind = |_: Ref<'_, K>| counted.0.set(true);
+        let mut out = Removals::new(engine);
+        let guard = pin();
+        match engine.hit_with(hash, &key, amount, &guard, &mut out, bind) {
+            // The key is dropped outside the pin.
+            Ok(_) => drop(guard),
+            Err(missed) => {
+                _ = engine.admit_missed(hash, key, amount, (missed, guard), &mut out, bind);
+                // A rejection has counted it.
+                counted.0.set(true);
+            }
+        }
+        out.deliver();
+    }
+
     #[cold]
     fn admit_form<Q>(
         &self,
         hash: KeyHash,
         key: &Q,
-        n: u64,
+        n: Amount,
         (missed, guard): (Missed<K>, Guard),
         out: &mut Removals<'_, K>,
     ) -> Result<u64, Rejected>
@@ -244,7 +276,7 @@ where
         &self,
         hash: KeyHash,
         key: K,
-        n: u64,
+        n: Amount,
         out: &mut Removals<'_, K>,
     ) -> Result<u64, Rejected> {
         self.engine().admit(hash, key, n, out, |_| ()).map(|(count, ())| count)
@@ -322,6 +354,25 @@ where
         Q: ToKey<K> + ?Sized,
     {
         Counter::new(self.clone(), key.to_key())
+    }
+
+    /// A handle for one of several threads that count under the same key: each handle has cache
+    /// lines of its own to count on. See [`Striped`]. Counts as a use and admits the key, as
+    /// [`counter`](Self::counter) does.
+    #[must_use]
+    pub fn striped<Q>(&self, key: &Q) -> Striped<K, S>
+    where
+        K: Clone,
+        Q: ToKey<K> + ?Sized,
+    {
+        Striped::new(self.counter(key))
+    }
+
+    /// A buffer that gathers what one thread adds and hands it over in fewer operations. See
+    /// [`Buffer`].
+    #[must_use]
+    pub fn buffer(&self) -> Buffer<K, S> {
+        Buffer::new(self.clone())
     }
 
     /// Pins once for many operations: each hit saves its own pin. Not to be kept: while it lives,

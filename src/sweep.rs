@@ -127,10 +127,11 @@ impl<K> Lists<K> {
                     }
                 }
                 Verdict::Stays { credit } => {
+                    let uses = entry.uses(seen);
                     // SAFETY: the caller owns the lists.
                     unsafe {
                         entry.seat(|seat| {
-                            seat.snap = seen.uses();
+                            seat.snap = uses;
                             seat.credit = credit;
                         });
                     }
@@ -168,12 +169,12 @@ impl<K> Lists<K> {
 fn judge<K>(entry: &Entry<K>, list: List, seen: Seen) -> Verdict {
     // SAFETY: the caller of `make_room` owns the lists.
     let (snap, credit, first) = unsafe { entry.seat(|seat| (seat.snap, seat.credit, seat.first)) };
-    let uses = uses_since(snap, seen.uses());
+    let uses = uses_since(snap, entry.uses(seen));
     match list {
         // What a life began with is not known exactly beyond `u16`.
         List::Probation if first == u16::MAX => judge_probation(uses),
         List::Probation => {
-            let units = seen.units().saturating_sub(first.into());
+            let units = entry.units(seen).saturating_sub(first.into());
             judge_probation(unwrapped(uses, units))
         }
         List::Main => judge_main(credit, uses),
@@ -183,6 +184,6 @@ fn judge<K>(entry: &Entry<K>, list: List, seen: Seen) -> Verdict {
 /// Ends the life of an entry that is out of the lists.
 fn seal<'g, K>(entry: Ref<'g, K>, seen: Seen, time: Time<'_>) -> Option<Sealed<'g, K>> {
     let cause = if is_idle(&entry, time) { Cause::Idle } else { Cause::Capacity };
-    let units = entry.cell().seal_if(seen, cause).ok()?;
+    let units = entry.seal_if(seen, cause).ok()?;
     Some(Sealed { entry, units, cause })
 }
