@@ -61,6 +61,10 @@ const fn real(name: &'static str, patch: Patch) -> Mutation {
     on(Base::Real, name, patch)
 }
 
+const fn at_once(name: &'static str, patch: Patch) -> Mutation {
+    on(Base::AtOnce, name, patch)
+}
+
 const fn patch(file: &'static str, from: &'static str, to: &'static str) -> Patch {
     Patch { file, from, to }
 }
@@ -117,11 +121,6 @@ const FORGETS: &[Patch] = &[
         "CachePadded, Ordering, yield_now};\nuse std::sync::atomic::{AtomicPtr, AtomicUsize};",
     ),
     patch("admit.rs", "if earlier == Some(self.turnover()) {", "if earlier == earlier {"),
-    patch(
-        "admit.rs",
-        "SETTLE_EVERY: u64 = if cfg!(crossbeam_loom) { 1 }",
-        "SETTLE_EVERY: u64 = if cfg!(crossbeam_loom) { 8 }",
-    ),
 ];
 
 const SPARES: &[Patch] = &[patch("spare.rs", "if cfg!(crossbeam_loom) { 0 } else { max }", "max")];
@@ -143,34 +142,75 @@ const DROPS: &[Patch] = &[patch(
 
 const SEAL_BLINDLY: Patch = patch(
     "cell.rs",
-    "match self
-            .word
-            .compare_exchange(seen.0, sealed, Ordering::AcqRel, Ordering::Acquire)",
+    "match self.word.compare_exchange(seen.0, sealed, Ordering::AcqRel, Ordering::Acquire)",
     "match Ok::<u64, u64>(self.word.swap(sealed, Ordering::AcqRel))",
+);
+
+const READ_ONCE: Patch = patch(
+    "ledger.rs",
+    "self.groups[group].head.load(Ordering::Relaxed) == reading.head",
+    "group < self.groups() || reading.head.is_null()",
 );
 
 const COUNT_ON_THE_DEAD: Patch =
     patch("cell.rs", "if (old & CAUSE) | (after & HEADROOM) != 0 {", "if after & HEADROOM != 0 {");
 
 const MUTATIONS: &[Mutation] = &[
+    // ---- the cell -------------------------------------------------------------------------------
     stub("cell_seals_blindly", SEAL_BLINDLY),
     stub("cell_takes_back_too_much", patch("cell.rs", "before.max(MAX_COUNT)", "MAX_COUNT")),
     stub(
         "cell_announces_blindly",
         patch(
             "cell.rs",
-            ".last\n                .compare_exchange(last, units, Ordering::AcqRel, Ordering::Relaxed)\n                .is_err()",
-            ".last.swap(units, Ordering::AcqRel) == u64::MAX",
+            "self.last.compare_exchange(last, units, Ordering::AcqRel, Ordering::Relaxed).is_err()",
+            "self.last.swap(units, Ordering::AcqRel) == u64::MAX",
+        ),
+    ),
+    stub(
+        "cell_announces_nothing",
+        patch("cell.rs", "if last != units &&", "if last != units && units == u64::MAX &&"),
+    ),
+    stub(
+        "cell_announces_what_is_over",
+        patch("cell.rs", "if now != seen || seen.is_ended() {", "if now != seen && seen.is_ended() {"),
+    ),
+    // What is no larger than the count would only cost an announcement.
+    stub(
+        "cell_is_born_with_another_count",
+        patch(
+            "cell.rs",
+            "word: AtomicU64::new(USE | clamp(n)), last: AtomicU64::new(clamp(n))",
+            "word: AtomicU64::new(USE | clamp(n)), last: AtomicU64::new(clamp(n) + 1)",
         ),
     ),
     stub(
         "cell_loads_last_too_late",
         patch(
             "cell.rs",
-            "        let units = seen.units();\n        if last != units",
-            "        let units = seen.units();\n        let last = self.last.load(Ordering::Acquire);\n        if last != units",
+            "let units = seen.units(); if last != units",
+            "let units = seen.units();
+            let last = self.last.load(Ordering::Acquire);
+            if last != units",
         ),
     ),
+    stub(
+        "cell_reads_relaxed",
+        patch(
+            "cell.rs",
+            "let word = self.word.load(Ordering::Acquire); match Cause",
+            "let word = self.word.load(Ordering::Relaxed); match Cause",
+        ),
+    ),
+    stub(
+        "cell_seals_relaxed",
+        patch(
+            "cell.rs",
+            "compare_exchange(seen.0, sealed, Ordering::AcqRel, Ordering::Acquire)",
+            "compare_exchange(seen.0, sealed, Ordering::Relaxed, Ordering::Relaxed)",
+        ),
+    ),
+    // ---- the cap --------------------------------------------------------------------------------
     stub(
         "budget_one_too_many",
         patch("budget.rs", "while used < self.cap {", "while used <= self.cap {"),
@@ -180,11 +220,30 @@ const MUTATIONS: &[Mutation] = &[
         patch("budget.rs", "fetch_sub(1, Ordering::Release)", "fetch_sub(1, Ordering::Relaxed)"),
     ),
     stub(
+        "budget_takes_relaxed",
+        patch(
+            "budget.rs",
+            "used + 1, Ordering::Acquire, Ordering::Relaxed",
+            "used + 1, Ordering::Relaxed, Ordering::Relaxed",
+        ),
+    ),
+    // ---- chains ---------------------------------------------------------------------------------
+    stub(
         "index_inserts_anyway",
         patch(
             "index.rs",
-            "        let bucket = self.bucket(entry.hash());\n        entry.next()",
-            "        let bucket = self.bucket(entry.hash());\n        let head = Head(bucket.load(Ordering::Acquire));\n        entry.next()",
+            "let bucket = self.bucket(entry.hash()); entry.next()",
+            "let bucket = self.bucket(entry.hash());
+            let head = Head(bucket.load(Ordering::Acquire));
+            entry.next()",
+        ),
+    ),
+    stub(
+        "index_inserts_blindly",
+        patch(
+            "index.rs",
+            "match bucket.compare_exchange(head.0, raw, Ordering::Release, Ordering::Relaxed) {",
+            "match Ok::<*mut Entry<K>, *mut Entry<K>>(bucket.swap(raw, Ordering::Release)) {",
         ),
     ),
     stub(
@@ -196,31 +255,175 @@ const MUTATIONS: &[Mutation] = &[
         ),
     ),
     stub(
-        "index_unlinks_from_marked",
+        "index_finds_relaxed",
         patch(
             "index.rs",
-            "if pred\n                    .compare_exchange(current, end, Ordering::AcqRel, Ordering::Relaxed)\n                    .is_err()",
-            "if pred.swap(end, Ordering::AcqRel).addr() == MARK",
+            "let head = self.bucket(hash).load(Ordering::Acquire);",
+            "let head = self.bucket(hash).load(Ordering::Relaxed);",
         ),
     ),
     stub(
-        "index_forgets_the_run",
-        patch("index.rs", ".take_while(|e| e.as_ptr() != end)", ".take(1)"),
-    ),
-    stub(
-        "index_walk_stops_at_marks",
+        "index_unlinks_blindly",
         patch(
             "index.rs",
-            "self.current = unmarked(entry.next().load(Ordering::Acquire));",
-            "let next = entry.next().load(Ordering::Acquire);\n        self.current = if is_marked(next) { ptr::null_mut() } else { next };",
+            "match bucket.compare_exchange(head, next, Ordering::Release, Ordering::Acquire) {",
+            "bucket.store(next, Ordering::Release);
+            match Ok::<(), *mut Entry<K>>(()) {",
         ),
     ),
+    stub(
+        "index_leaves_what_has_a_new_head",
+        patch("index.rs", "Err(now) => head = now, } }", "Err(_) => return, } }"),
+    ),
+    stub(
+        "index_looks_for_the_head_relaxed",
+        patch(
+            "index.rs",
+            "let mut head = bucket.load(Ordering::Acquire);",
+            "let mut head = bucket.load(Ordering::Relaxed);",
+        ),
+    ),
+    stub(
+        "index_looks_again_relaxed",
+        patch(
+            "index.rs",
+            "compare_exchange(head, next, Ordering::Release, Ordering::Acquire)",
+            "compare_exchange(head, next, Ordering::Release, Ordering::Relaxed)",
+        ),
+    ),
+    stub(
+        "index_clears_what_it_unlinks_first",
+        patch(
+            "index.rs",
+            "Ok(_) => return, Err(now) => head = now,",
+            "Ok(_) => return entry.next().store(ptr::null_mut(), Ordering::Release),
+            Err(now) => head = now,",
+        ),
+    ),
+    stub(
+        "index_clears_what_it_unlinks_below",
+        patch(
+            "index.rs",
+            "pred.next().store(next, Ordering::Release);",
+            "pred.next().store(next, Ordering::Release);
+            entry.next().store(ptr::null_mut(), Ordering::Release);",
+        ),
+    ),
+    // ---- the ledger, and the orderings of chains that it needs ----------------------------------
+    stub(
+        "ledger_copies_relaxed",
+        patch(
+            "ledger.rs",
+            ".wrapping_add(units), Ordering::Release)",
+            ".wrapping_add(units), Ordering::Relaxed)",
+        ),
+    ),
+    stub(
+        "ledger_credits_relaxed",
+        patch(
+            "ledger.rs",
+            "head.store(crediting(entry.as_ptr(), new), Ordering::Release);",
+            "head.store(crediting(entry.as_ptr(), new), Ordering::Relaxed);",
+        ),
+    ),
+    stub(
+        "ledger_settles_relaxed",
+        patch(
+            "ledger.rs",
+            "head.store(settled(version + 1), Ordering::Release);",
+            "head.store(settled(version + 1), Ordering::Relaxed);",
+        ),
+    ),
+    stub(
+        "ledger_credits_what_is_unlinked",
+        patch(
+            "ledger.rs",
+            "head.store(crediting(entry.as_ptr(), new), Ordering::Release); unlink(pen);",
+            "unlink(pen);
+            head.store(crediting(entry.as_ptr(), new), Ordering::Release);",
+        ),
+    ),
+    stub(
+        "ledger_settles_what_is_linked",
+        patch(
+            "ledger.rs",
+            "unlink(pen); head.store(settled(version + 1), Ordering::Release);",
+            "head.store(settled(version + 1), Ordering::Release);
+            unlink(pen);",
+        ),
+    ),
+    stub(
+        "ledger_writes_the_copy_in_use",
+        patch(
+            "ledger.rs",
+            "(old, new) = (version & 1, !version & 1);",
+            "(old, new) = (version & 1, version & 1);
+            let version = version + 1;",
+        ),
+    ),
+    // With the right parity.
+    stub(
+        "ledger_reuses_versions",
+        patch("ledger.rs", "settled(version + 1)", "settled((version + 1) % 2)"),
+    ),
+    stub(
+        "ledger_reads_relaxed",
+        patch(
+            "ledger.rs",
+            "let group = &self.groups[group]; let head = group.head.load(Ordering::Acquire);",
+            "let group = &self.groups[group];
+            let head = group.head.load(Ordering::Relaxed);",
+        ),
+    ),
+    stub("ledger_reads_without_a_fence", patch("ledger.rs", "fence(Ordering::Acquire);", "")),
+    stub("ledger_reads_once", READ_ONCE),
+    stub(
+        "ledger_unlinks_below_relaxed",
+        patch(
+            "index.rs",
+            "pred.next().store(next, Ordering::Release);",
+            "pred.next().store(next, Ordering::Relaxed);",
+        ),
+    ),
+    stub(
+        "ledger_unlinks_the_head_relaxed",
+        patch(
+            "index.rs",
+            "compare_exchange(head, next, Ordering::Release, Ordering::Acquire)",
+            "compare_exchange(head, next, Ordering::Relaxed, Ordering::Acquire)",
+        ),
+    ),
+    stub(
+        "ledger_walks_relaxed",
+        patch(
+            "index.rs",
+            "self.current = entry.next().load(Ordering::Acquire);",
+            "self.current = entry.next().load(Ordering::Relaxed);",
+        ),
+    ),
+    stub(
+        "ledger_walks_from_relaxed",
+        patch(
+            "index.rs",
+            "self.buckets[bucket].load(Ordering::Acquire)",
+            "self.buckets[bucket].load(Ordering::Relaxed)",
+        ),
+    ),
+    // ---- the lists and their owners -------------------------------------------------------------
     stub(
         "roster_looks_before_it_takes",
         patch(
             "clock_list.rs",
             "|| self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err()",
             "|| { self.taken.store(true, Ordering::Release); false }",
+        ),
+    ),
+    stub(
+        "roster_takes_relaxed",
+        patch(
+            "clock_list.rs",
+            "|| self.taken.compare_exchange(false, true, Ordering::Acquire,",
+            "|| self.taken.compare_exchange(false, true, Ordering::Relaxed,",
         ),
     ),
     stub(
@@ -236,7 +439,25 @@ const MUTATIONS: &[Mutation] = &[
         patch(
             "clock_list.rs",
             "self.backlog = arrivals.swap(ptr::null_mut(), Ordering::Acquire);",
-            "self.backlog = arrivals.load(Ordering::Acquire);\n            arrivals.store(ptr::null_mut(), Ordering::Release);",
+            "self.backlog = arrivals.load(Ordering::Acquire);
+            arrivals.store(ptr::null_mut(), Ordering::Release);",
+        ),
+    ),
+    stub(
+        "roster_takes_arrivals_relaxed",
+        patch(
+            "clock_list.rs",
+            "self.backlog = arrivals.swap(ptr::null_mut(), Ordering::Acquire);",
+            "self.backlog = arrivals.swap(ptr::null_mut(), Ordering::Relaxed);",
+        ),
+    ),
+    // Arrivals and notes.
+    stub(
+        "roster_pushes_relaxed",
+        patch(
+            "clock_list.rs",
+            "stack.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed)",
+            "stack.compare_exchange_weak(head, new, Ordering::Relaxed, Ordering::Relaxed)",
         ),
     ),
     stub(
@@ -248,105 +469,45 @@ const MUTATIONS: &[Mutation] = &[
         ),
     ),
     stub(
+        "roster_loses_late_notes",
+        patch(
+            "clock_list.rs",
+            "self.departing = departures.swap(ptr::null_mut(), Ordering::Acquire);",
+            "self.departing = departures.load(Ordering::Acquire);
+            departures.store(ptr::null_mut(), Ordering::Release);",
+        ),
+    ),
+    stub(
+        "roster_takes_notes_relaxed",
+        patch(
+            "clock_list.rs",
+            "self.departing = departures.swap(ptr::null_mut(), Ordering::Acquire);",
+            "self.departing = departures.swap(ptr::null_mut(), Ordering::Relaxed);",
+        ),
+    ),
+    stub(
         "roster_lets_go_of_arrivals",
-        patch("clock_list.rs", "Place::Arriving => return false,", "Place::Arriving => {}"),
+        patch("clock_list.rs", "Place::Arriving => return,", "Place::Arriving => {}"),
     ),
     stub(
         "roster_forgets_who_departed",
+        patch("clock_list.rs", "if departed {", "if departed && known != known {"),
+    ),
+    // One that a later owner is to bury.
+    stub(
+        "roster_lets_go_of_the_dead",
+        patch("clock_list.rs", "if departed {", "if departed || entry.cell().look().is_ended() {"),
+    ),
+    stub(
+        "roster_detaches_the_swept_again",
         patch(
             "clock_list.rs",
-            "        if departed {\n",
-            "        if departed && known != known {\n",
+            "std::mem::replace(&mut seat.place, Place::None)",
+            "seat.place",
         ),
     ),
-    stub(
-        "ledger_skips_the_mark",
-        patch(
-            "ledger.rs",
-            "                index::mark(&replaced);\n",
-            "                let _ = replaced;\n",
-        ),
-    ),
-    stub(
-        "index_inserts_blindly",
-        patch(
-            "index.rs",
-            "match bucket.compare_exchange(head.0, raw, Ordering::Release, Ordering::Relaxed) {",
-            "match Ok::<*mut Entry<K>, *mut Entry<K>>(bucket.swap(raw, Ordering::Release)) {",
-        ),
-    ),
-    stub(
-        "ledger_settles_blindly",
-        patch(
-            "ledger.rs",
-            "match self.head.compare_exchange(expected,settled(version),Ordering::AcqRel,Ordering::Acquire,) {",
-            "match Ok::<_, *mut Entry<K>>({ let _ = expected; self.head.swap(settled(version), Ordering::AcqRel) }) {",
-        ),
-    ),
-    stub("ledger_reads_without_a_fence", patch("ledger.rs", "fence(Ordering::Acquire);", "")),
-    stub(
-        "ledger_credits_relaxed",
-        patch(
-            "ledger.rs",
-            "match self.head.compare_exchange(head, new, Ordering::AcqRel, Ordering::Acquire) {",
-            "match self.head.compare_exchange(head, new, Ordering::Relaxed, Ordering::Acquire) {",
-        ),
-    ),
-    stub(
-        "cell_reads_relaxed",
-        patch(
-            "cell.rs",
-            "let word = self.word.load(Ordering::Acquire);\n        match Cause",
-            "let word = self.word.load(Ordering::Relaxed);\n        match Cause",
-        ),
-    ),
-    stub(
-        "cell_seals_relaxed",
-        patch(
-            "cell.rs",
-            "compare_exchange(seen.0, sealed, Ordering::AcqRel, Ordering::Acquire)",
-            "compare_exchange(seen.0, sealed, Ordering::Relaxed, Ordering::Relaxed)",
-        ),
-    ),
-    stub(
-        "ledger_settles_relaxed",
-        patch(
-            "ledger.rs",
-            "self.settled.store(head.record().load(), Ordering::Release);",
-            "self.settled.store(head.record().load(), Ordering::Relaxed);",
-        ),
-    ),
-    stub(
-        "index_marks_relaxed",
-        patch(
-            "index.rs",
-            "compare_exchange_weak(next, marked, Ordering::Release, Ordering::Relaxed)",
-            "compare_exchange_weak(next, marked, Ordering::Relaxed, Ordering::Relaxed)",
-        ),
-    ),
-    stub(
-        "cell_announces_what_is_over",
-        patch("cell.rs", "if now != seen || seen.is_ended() {", "if now != seen && seen.is_ended() {"),
-    ),
-    stub("ledger_reuses_versions", patch("ledger.rs", "version(before) + 1", "version(before)")),
-    real("store_frees_at_once", patch("reclaim.rs", "unsafe { self.0.defer_unchecked(f) }", "f()")),
-    real("store_leaks_the_ledgers_hold", patch("engine.rs", "done |= LEDGER;", "")),
-    real("store_seals_blindly", SEAL_BLINDLY),
-    real(
-        "store_evicts_without_a_permit",
-        patch("budget.rs", "while used < self.cap {", "while used <= self.cap {"),
-    ),
-    real("store_lets_handles_go", patch("entry.rs", "holds + HANDLE,", "holds,")),
-    real(
-        "store_reads_once",
-        patch(
-            "ledger.rs",
-            "self.groups[group].head.load(Ordering::Relaxed) == reading.head",
-            "group < self.groups() || reading.head.is_null()",
-        ),
-    ),
-    on(
-        Base::AtOnce,
+    // ---- who frees ------------------------------------------------------------------------------
+    at_once(
         "limbo_lets_go_relaxed",
         patch(
             "limbo.rs",
@@ -354,8 +515,7 @@ const MUTATIONS: &[Mutation] = &[
             "entry.holds().fetch_sub(bits, Ordering::Relaxed);",
         ),
     ),
-    on(
-        Base::AtOnce,
+    at_once(
         "limbo_lets_go_without_acquire",
         patch(
             "limbo.rs",
@@ -363,8 +523,7 @@ const MUTATIONS: &[Mutation] = &[
             "entry.holds().fetch_sub(bits, Ordering::Release);",
         ),
     ),
-    on(
-        Base::AtOnce,
+    at_once(
         "limbo_handles_go_relaxed",
         patch(
             "limbo.rs",
@@ -372,18 +531,58 @@ const MUTATIONS: &[Mutation] = &[
             "held.holds().fetch_sub(HANDLE, Ordering::Relaxed);",
         ),
     ),
-    on(
-        Base::AtOnce,
+    at_once(
         "limbo_counts_what_it_gave_back",
         patch("limbo.rs", "held.holds().store(UNCOUNTED, Ordering::Relaxed);", ""),
     ),
-    on(
-        Base::AtOnce,
+    at_once(
         "limbo_keeps_the_handles_slot",
         patch(
             "limbo.rs",
-            "// Only handles are left. The bits of the store never come back, so this happens once.\n            self.release(1);",
+            "// Only handles are left. The bits of the store never come back, so this happens once.
+            self.release(1);",
             "",
+        ),
+    ),
+    at_once(
+        "limbo_keeps_the_slot_of_late_handles",
+        patch("limbo.rs", "Freed::ByHandles => held += 1,", "Freed::ByHandles => held += 0,"),
+    ),
+    at_once(
+        "limbo_looks_relaxed",
+        patch(
+            "limbo.rs",
+            "let mut holds = entry.holds().load(Ordering::Acquire);",
+            "let mut holds = entry.holds().load(Ordering::Relaxed);",
+        ),
+    ),
+    at_once(
+        "limbo_frees_without_looking",
+        patch("limbo.rs", "if holds & SHARD != 0 && holds != SHARD {", "if holds == u64::MAX {"),
+    ),
+    at_once(
+        "limbo_frees_relaxed",
+        patch(
+            "limbo.rs",
+            "holds = entry.holds().fetch_sub(SHARD, Ordering::AcqRel);",
+            "holds = entry.holds().fetch_sub(SHARD, Ordering::Relaxed);",
+        ),
+    ),
+    at_once(
+        "limbo_frees_without_acquire",
+        patch(
+            "limbo.rs",
+            "holds = entry.holds().fetch_sub(SHARD, Ordering::AcqRel);",
+            "holds = entry.holds().fetch_sub(SHARD, Ordering::Release);",
+        ),
+    ),
+    // Whoever else had a hold when it looked may have let go before it did.
+    at_once(
+        "limbo_forgets_what_it_saw",
+        patch(
+            "limbo.rs",
+            "holds = entry.holds().fetch_sub(SHARD, Ordering::AcqRel);",
+            "entry.holds().fetch_sub(SHARD, Ordering::AcqRel);",
         ),
     ),
     on(
@@ -391,8 +590,17 @@ const MUTATIONS: &[Mutation] = &[
         "spares_ignore_taken",
         patch(
             "spare.rs",
-            "if self.len() == 0\n            || self\n                .taken\n                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)\n                .is_err()\n",
-            "if self.len() == 0\n",
+            "self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).ok()?;",
+            "self.taken.store(true, Ordering::Relaxed);",
+        ),
+    ),
+    on(
+        Base::Spares,
+        "spares_take_relaxed",
+        patch(
+            "spare.rs",
+            "self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).ok()?;",
+            "self.taken.compare_exchange(false, true, Ordering::Relaxed, Ordering::Relaxed).ok()?;",
         ),
     ),
     on(
@@ -400,10 +608,11 @@ const MUTATIONS: &[Mutation] = &[
         "spares_leave_relaxed",
         patch(
             "spare.rs",
-            "self.taken.store(false, Ordering::Release);\n        blank",
-            "self.taken.store(false, Ordering::Relaxed);\n        blank",
+            "self.taken.store(false, Ordering::Release);",
+            "self.taken.store(false, Ordering::Relaxed);",
         ),
     ),
+    // ---- the whole store, on an epoch that frees nothing ----------------------------------------
     still("still_seals_blindly", SEAL_BLINDLY),
     still("still_counts_on_the_dead", COUNT_ON_THE_DEAD),
     still(
@@ -430,8 +639,10 @@ const MUTATIONS: &[Mutation] = &[
         "still_judges_before_it_looks",
         patch(
             "engine.rs",
-            "let seen = entry.cell().look();\n            if seen.is_ended() || !is_idle(&entry, time) {",
-            "let idle = is_idle(&entry, time);\n            let seen = entry.cell().look();\n            if seen.is_ended() || !idle {",
+            "let seen = entry.cell().look(); if seen.is_ended() || !is_idle(&entry, time) {",
+            "let idle = is_idle(&entry, time);
+            let seen = entry.cell().look();
+            if seen.is_ended() || !idle {",
         ),
     ),
     still(
@@ -466,6 +677,23 @@ const MUTATIONS: &[Mutation] = &[
             "State::Ended(cause, count) => {",
         ),
     ),
+    // ---- the whole store, on the real epoch -----------------------------------------------------
+    real("store_frees_at_once", patch("reclaim.rs", "unsafe { self.0.defer_unchecked(f) }", "f()")),
+    real(
+        "store_keeps_the_reports_hold",
+        patch(
+            "removal.rs",
+            "unsafe { self.engine.limbo().let_go(held, REPORT, &guard) };",
+            "let _ = (held, REPORT, guard);",
+        ),
+    ),
+    real("store_seals_blindly", SEAL_BLINDLY),
+    real(
+        "store_evicts_without_a_permit",
+        patch("budget.rs", "while used < self.cap {", "while used <= self.cap {"),
+    ),
+    real("store_lets_handles_go", patch("entry.rs", "holds + HANDLE,", "holds,")),
+    real("store_reads_once", READ_ONCE),
     real("store_counts_on_the_dead", COUNT_ON_THE_DEAD),
     real(
         "store_holds_the_dead",
@@ -475,12 +703,16 @@ const MUTATIONS: &[Mutation] = &[
         "store_has_one_slot_more",
         patch("limbo.rs", "while exist < self.max {", "while exist <= self.max {"),
     ),
+    // As soon as the entry has ended, and not when it is freed.
     real(
         "store_gives_slots_back_early",
         patch(
             "limbo.rs",
-            "if after == 0 {\n            self.retire(entry, guard);",
-            "if after == 0 {\n            entry.holds().store(UNCOUNTED, Ordering::Relaxed);\n            self.release(1);\n            self.retire(entry, guard);",
+            "// SAFETY: the owner took it out of everybody's reach, and handed it over.",
+            "self.release(1);
+            // SAFETY: it lives until it is freed, and only its report may look at its holds.
+            unsafe { (*first).holds().fetch_add(UNCOUNTED, Ordering::Relaxed) };
+            // SAFETY: as before.",
         ),
     ),
     on(
@@ -493,8 +725,8 @@ const MUTATIONS: &[Mutation] = &[
         "drops_leak_the_live",
         patch(
             "engine.rs",
-            "let bits = if ended { INDEX } else { INDEX | of_sealer };",
-            "let bits = if ended { INDEX } else { let _ = of_sealer; INDEX };",
+            "let bits = if ended { SHARD } else { live };",
+            "let bits = if ended { SHARD } else { let _ = live; SHARD };",
         ),
     ),
 ];

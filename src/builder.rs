@@ -155,7 +155,8 @@ where
         let timer = self.timer()?;
         let slack = self.slack;
         let too_large = BuildError::CapacityTooLarge { capacity };
-        let buckets = capacity.checked_next_power_of_two().ok_or(too_large.clone())?;
+        let buckets = capacity.saturating_add(capacity / 3).checked_next_power_of_two();
+        let buckets = buckets.ok_or(too_large.clone())?;
         if !can_be_had::<K>(capacity) {
             return Err(too_large);
         }

@@ -15,9 +15,9 @@ use crate::sweep::Time;
 use crate::sync::Ordering;
 
 /// Buckets that an admission, or a hit that moved its tick, looks into for idle entries.
-pub(crate) const IDLE_BUCKETS: usize = 4;
+pub(crate) const IDLE_BUCKETS: usize = 8;
 /// The same for the first reader of a tick and shard.
-const READER_BUCKETS: usize = 16;
+const READER_BUCKETS: usize = 32;
 
 impl<K: Send + Sync + 'static> Engine<K> {
     /// Looks into a few buckets for idle entries and ends them; a permit if it ended one.

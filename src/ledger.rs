@@ -42,7 +42,7 @@ use crate::reclaim::Guard;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence};
 
 /// Buckets a group, at most.
-const GROUP: usize = 32;
+const GROUP: usize = 64;
 
 /// Units that have ended, by cause.
 pub(crate) type Units = [u64; 3];

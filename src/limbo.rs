@@ -209,7 +209,7 @@ impl<K> Limbo<K> {
     unsafe fn free(&self, stack: &Stack<K>, first: *mut Entry<K>) {
         let (mut counted, mut held) = (0, 0);
         let mut next = first;
-        let mut blanks = Vec::with_capacity(self.batch);
+        let mut blanks = Blanks::new();
         while !next.is_null() {
             // SAFETY: by this function's own contract; each is used once.
             match unsafe { take_apart(&mut next) } {
@@ -223,7 +223,7 @@ impl<K> Limbo<K> {
             }
         }
         // Keys were dropped above, so not while the spares are owned.
-        let kept = stack.spares.keep(blanks.into_iter());
+        let kept = stack.spares.keep(blanks);
         self.release(counted - kept + held);
     }
 }

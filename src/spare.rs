@@ -138,14 +138,16 @@ impl<K> Spares<K> {
     }
 
     /// Keeps as many as fit; returns how many. The rest goes back to the allocator.
-    pub(crate) fn keep(&self, mut blanks: impl Iterator<Item = Blank<K>>) -> usize {
+    pub(crate) fn keep(&self, mut blanks: Blanks<K>) -> usize {
         let kept = self.own(|own| {
             let before = own.len();
-            let room = self.max.saturating_sub(before);
-            blanks.by_ref().take(room).for_each(|blank| own.push(blank));
+            while own.len() < self.max
+                && let Some(blank) = blanks.pop()
+            {
+                own.push(blank);
+            }
             own.len() - before
         });
-        blanks.for_each(drop);
         kept.unwrap_or(0)
     }
 }
@@ -188,8 +190,10 @@ impl<K> Spares<K> {
 mod tests {
     use super::*;
 
-    fn blanks<K>(n: usize) -> impl Iterator<Item = Blank<K>> {
-        (0..n).map(|_| Box::new_uninit())
+    fn blanks<K>(n: usize) -> Blanks<K> {
+        let mut blanks = Blanks::new();
+        (0..n).for_each(|_| blanks.push(Box::new_uninit()));
+        blanks
     }
 
     #[test]

@@ -29,13 +29,15 @@ mod layers {
         budget::a_permit_publishes,
         index::two_inserters_of_one_key,
         index::find_against_unlink,
-        index::two_unlinkers_of_neighbours,
-        index::insert_against_unlink,
+        index::inserts_against_unlink_of_the_head,
+        index::an_insert_against_unlink_below_the_head,
         clock_list::arrivals_against_owners,
-        clock_list::a_dead_entry_leaves,
-        ledger::two_credits,
+        clock_list::notes_against_owners,
+        clock_list::an_arrival_that_is_over,
+        clock_list::a_swept_dead_entry,
         ledger::a_credit_and_a_reader,
         ledger::two_credits_and_a_reader,
+        ledger::two_owners_and_a_reader,
         ledger::a_credit_and_a_reader_that_credits,
     }
 }
@@ -47,8 +49,9 @@ mod at_once {
     mod limbo;
 
     crate::models! {
-        limbo::five_holders_let_go,
+        limbo::all_holders_let_go,
         limbo::handles_against_the_store,
+        limbo::a_handle_taken_before_the_free,
     }
 }
 
@@ -157,7 +160,7 @@ mod mutants {
         store_gives_slots_back_early: bound::a_thread_that_stays_pinned, "went back early";
         store_has_one_slot_more: bound::a_thread_that_stays_pinned, "more than capacity and slack";
         store_holds_the_dead: handles::a_handle_taken_during_a_remove, "freed";
-        store_leaks_the_ledgers_hold: whole::nothing_is_touched_after_its_end, "leaked";
+        store_keeps_the_reports_hold: whole::nothing_is_touched_after_its_end, "leaked";
         store_seals_blindly: whole::an_increment_a_remove_and_an_eviction, "(count, removed) == (2, 2)";
         store_evicts_without_a_permit: whole::two_keys_at_capacity_one, "above the cap";
         store_lets_handles_go: whole::a_handle_against_an_eviction, "used after it was freed";
@@ -173,52 +176,84 @@ mod mutants {
         still_judges_before_it_looks: expiry::an_expiry_against_a_use, "ended early";
         still_moves_the_tick_back: expiry::two_uses_in_two_ticks, "ended early";
         still_samples_nobody: sample::two_evictions_at_once, "visible entr";
-        still_seals_blindly: race::an_increment_a_remove_and_an_eviction_of_one_key, "let go of a hold twice";
+        still_seals_blindly: race::an_increment_a_remove_and_an_eviction_of_one_key, "each life";
         still_spares_what_is_in_use: sample::an_eviction_while_the_lists_are_taken, "a visible entry";
     }
 
     mutants! { "at_once";
         limbo_counts_what_it_gave_back: limbo::handles_against_the_store, "given back";
+        limbo_forgets_what_it_saw: limbo::all_holders_let_go, "leaked";
+        limbo_frees_relaxed: limbo::all_holders_let_go, "Causality violation";
+        limbo_frees_without_acquire: limbo::all_holders_let_go, "Causality violation";
+        limbo_frees_without_looking: limbo::all_holders_let_go, "Causality violation";
         limbo_handles_go_relaxed: limbo::handles_against_the_store, "Causality violation";
         limbo_keeps_the_handles_slot: limbo::handles_against_the_store, "its slot went back";
-        limbo_lets_go_relaxed: limbo::five_holders_let_go, "Causality violation";
-        limbo_lets_go_without_acquire: limbo::five_holders_let_go, "Causality violation";
+        limbo_keeps_the_slot_of_late_handles: limbo::a_handle_taken_before_the_free, "its slot went back";
+        limbo_lets_go_relaxed: limbo::all_holders_let_go, "Causality violation";
+        limbo_lets_go_without_acquire: limbo::all_holders_let_go, "Causality violation";
+        limbo_looks_relaxed: limbo::all_holders_let_go, "Causality violation";
     }
 
     mutants! { "spares";
         spares_ignore_taken: spare::no_blank_twice, "Causality violation";
         spares_leave_relaxed: spare::no_blank_twice, "Causality violation";
+        spares_take_relaxed: spare::no_blank_twice, "Causality violation";
     }
 
     mutants! { "layers";
-        cell_seals_blindly: cell::two_adders_and_a_sealer, "the sealed count";
-        cell_takes_back_too_much: cell::adders_at_the_top, "assertion";
-        cell_announces_blindly: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
-        cell_loads_last_too_late: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
         budget_one_too_many: budget::never_above_the_cap, "above the cap";
         budget_release_relaxed: budget::a_permit_publishes, "Causality violation";
-        index_inserts_anyway: index::two_inserters_of_one_key, "one life";
-        index_publishes_relaxed: index::two_inserters_of_one_key, "Causality violation";
-        index_unlinks_from_marked: index::two_unlinkers_of_neighbours, "still linked";
-        index_forgets_the_run: index::two_unlinkers_of_neighbours, "let go of exactly once";
-        index_walk_stops_at_marks: index::find_against_unlink, "found";
-        roster_looks_before_it_takes: clock_list::arrivals_against_owners, "Causality violation";
-        roster_leaves_relaxed: clock_list::arrivals_against_owners, "Causality violation";
-        roster_loses_arrivals: clock_list::arrivals_against_owners, "each once";
-        roster_loses_notes: clock_list::a_dead_entry_leaves, "left the lists";
-        roster_lets_go_of_arrivals: clock_list::a_dead_entry_leaves, "left the lists";
-        roster_forgets_who_departed: clock_list::a_dead_entry_leaves, "left the lists";
-        index_inserts_blindly: index::insert_against_unlink, "linked again or lost";
-        ledger_settles_blindly: ledger::two_credits, "each unit once";
-        ledger_credits_relaxed: ledger::a_credit_and_a_reader, "each unit once";
-        cell_reads_relaxed: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
-        cell_seals_relaxed: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
-        ledger_skips_the_mark: ledger::a_credit_and_a_reader_that_credits, "each unit once";
-        ledger_settles_relaxed: ledger::a_credit_and_a_reader, "each unit once";
-        ledger_reads_without_a_fence: ledger::a_credit_and_a_reader, "each unit once";
-        index_marks_relaxed: ledger::a_credit_and_a_reader, "each unit once";
+        budget_takes_relaxed: budget::a_permit_publishes, "Causality violation";
+
+        cell_announces_blindly: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
+        cell_announces_nothing: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
         cell_announces_what_is_over: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
+        cell_is_born_with_another_count: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
+        cell_loads_last_too_late: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
+        cell_reads_relaxed: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
+        cell_seals_blindly: cell::two_adders_and_a_sealer, "the sealed count";
+        cell_seals_relaxed: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
+        cell_takes_back_too_much: cell::adders_at_the_top, "assertion";
+
+        index_clears_what_it_unlinks_below: index::find_against_unlink, "is to be found";
+        index_clears_what_it_unlinks_first: index::find_against_unlink, "is to be found";
+        index_finds_relaxed: index::two_inserters_of_one_key, "Causality violation";
+        index_inserts_anyway: index::two_inserters_of_one_key, "one life";
+        index_inserts_blindly: index::inserts_against_unlink_of_the_head, "linked again or lost";
+        index_leaves_what_has_a_new_head: index::inserts_against_unlink_of_the_head, "still linked";
+        index_looks_for_the_head_relaxed: index::an_insert_against_unlink_below_the_head, "Causality violation";
+        index_looks_again_relaxed: index::inserts_against_unlink_of_the_head, "Causality violation";
+        index_publishes_relaxed: index::two_inserters_of_one_key, "Causality violation";
+        index_unlinks_blindly: index::inserts_against_unlink_of_the_head, "linked again or lost";
+
+        ledger_copies_relaxed: ledger::two_credits_and_a_reader, "each unit once";
+        ledger_credits_relaxed: ledger::a_credit_and_a_reader, "each unit once";
+        ledger_credits_what_is_unlinked: ledger::a_credit_and_a_reader, "each unit once";
+        ledger_reads_once: ledger::a_credit_and_a_reader, "each unit once";
+        ledger_reads_relaxed: ledger::a_credit_and_a_reader, "each unit once";
+        ledger_reads_without_a_fence: ledger::two_credits_and_a_reader, "each unit once";
         ledger_reuses_versions: ledger::two_credits_and_a_reader, "each unit once";
+        ledger_settles_relaxed: ledger::a_credit_and_a_reader, "each unit once";
+        ledger_settles_what_is_linked: ledger::a_credit_and_a_reader, "each unit once";
+        ledger_writes_the_copy_in_use: ledger::a_credit_and_a_reader, "each unit once";
+        ledger_unlinks_below_relaxed: ledger::a_credit_and_a_reader, "each unit once";
+        ledger_unlinks_the_head_relaxed: ledger::a_credit_and_a_reader, "each unit once";
+        ledger_walks_relaxed: ledger::a_credit_and_a_reader, "each unit once";
+        ledger_walks_from_relaxed: ledger::a_credit_and_a_reader, "each unit once";
+
+        roster_detaches_the_swept_again: clock_list::a_swept_dead_entry, "caught";
+        roster_forgets_who_departed: clock_list::notes_against_owners, "let go of once";
+        roster_leaves_relaxed: clock_list::arrivals_against_owners, "Causality violation";
+        roster_lets_go_of_arrivals: clock_list::an_arrival_that_is_over, "caught";
+        roster_lets_go_of_the_dead: clock_list::notes_against_owners, "let go of once";
+        roster_looks_before_it_takes: clock_list::arrivals_against_owners, "Causality violation";
+        roster_loses_arrivals: clock_list::arrivals_against_owners, "each once";
+        roster_loses_late_notes: clock_list::notes_against_owners, "let go of once";
+        roster_loses_notes: clock_list::notes_against_owners, "let go of once";
+        roster_pushes_relaxed: clock_list::notes_against_owners, "caught";
+        roster_takes_arrivals_relaxed: clock_list::arrivals_against_owners, "Causality violation";
+        roster_takes_notes_relaxed: clock_list::notes_against_owners, "caught";
+        roster_takes_relaxed: clock_list::arrivals_against_owners, "Causality violation";
     }
 }
 

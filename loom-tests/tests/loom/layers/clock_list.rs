@@ -1,118 +1,197 @@
-// The shard's lists: one owner at a time, no entry lost or there twice.
+// A shard's lists: one owner at a time, no entry lost, let go of twice, or while it is listed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use loom::thread;
 
-use super::tree::cell::Cause;
-use super::tree::clock_list::Roster;
-use super::tree::entry::{Entry, ROSTER, Ref};
-use super::tree::hash::KeyHash;
+use super::tree::cell::{Cause, State};
+use super::tree::clock_list::{Gone, HEED, Lists, Roster};
+use super::tree::entry::{Place, Ref};
 use super::tree::reclaim::pin;
 use crate::explore::explore;
 
+use published::Published;
+
+include!("published.rs");
+
 type Keys = Vec<usize>;
 
-/// A published entry, which only the lists hold.
-#[derive(Clone, Copy)]
-struct Published(*mut Entry<usize>);
-
-// SAFETY: entries are there to be shared, and these live to the end of the execution.
-unsafe impl Send for Published {}
-
-impl Published {
-    fn new(key: usize) -> Self {
-        let hash = KeyHash::mixed(key as u64);
-        let mut entry = Box::new(Entry::new(hash, key, ROSTER));
-        entry.prepare(1, 0, None);
-        Self(Box::into_raw(entry))
-    }
-
-    fn get(self) -> Ref<'static, usize> {
-        // SAFETY: made by `Box`, and lives to the end of the execution.
-        unsafe { Ref::new(self.0) }.unwrap()
-    }
-
-    fn free(self) {
-        // SAFETY: as above, and its last holder calls this.
-        drop(unsafe { Box::from_raw(self.0) });
-    }
-}
-
-/// Takes the lists if they are free; the keys of the entries that left them.
-fn own(roster: &Roster<usize>) -> Option<Keys> {
-    let ((), gone) = roster.own(|_| ())?;
-    Some(gone.drain(&pin()).map(|entry| *entry.key()).collect())
-}
-
-/// Ends a life as the store does; the keys of the entries that left the lists on this thread.
-fn end(roster: &Roster<usize>, entry: Ref<'_, usize>) -> Keys {
-    entry.cell().seal(Cause::Removed).expect("the only sealer");
-    let Some((departed, gone)) = roster.own(|lists| lists.depart(&entry)) else {
-        roster.depart(entry);
-        return Keys::new();
+/// As an owner in the store, with chains and ledger left out; the keys of what was let go of. `None`
+/// if the shard was taken.
+fn own(roster: &Roster<usize>, f: impl FnOnce(&mut Lists<usize>)) -> Option<Keys> {
+    let heed = |lists: &mut Lists<usize>| {
+        for _ in 0..HEED {
+            let Some(entry) = lists.next_departure(&pin()).map(Published::of) else { return };
+            if let State::Ended(..) = entry.get().cell().read() {
+                lists.bury(entry.get());
+            }
+        }
     };
-    let own = departed.then_some(*entry.key());
-    gone.drain(&pin()).map(|entry| *entry.key()).chain(own).collect()
+    let ((), gone) = roster.own(|lists| {
+        if lists.has_departures(roster) {
+            heed(lists);
+        }
+        f(lists);
+    })?;
+    Some(let_go(gone))
+}
+
+fn let_go(mut gone: Gone<usize>) -> Keys {
+    let guard = pin();
+    gone.free_notes(&guard);
+    let mut keys = Keys::new();
+    keys.extend(std::iter::from_fn(|| gone.next_held(&guard)).map(|entry| *entry.key()));
+    let mut next = gone.batch.take().map_or(std::ptr::null_mut(), |batch| batch.first);
+    // SAFETY: entries live to the end of the execution.
+    while let Some(entry) = unsafe { Ref::new(next) } {
+        keys.push(*entry.key());
+        next = entry.link().load(Relaxed);
+    }
+    keys
+}
+
+/// The sealer of an entry: buries it, or leaves a note.
+fn bury(roster: &Roster<usize>, entry: Published) -> Keys {
+    own(roster, |lists| lists.bury(entry.get())).unwrap_or_else(|| {
+        roster.depart(entry.get());
+        Keys::new()
+    })
+}
+
+/// When all threads have been joined: owners come by until nothing is left to be done. What they
+/// let go of goes to `gone`; the keys that are left in the lists are returned.
+fn finish(roster: Arc<Roster<usize>>, gone: &mut Keys) -> Keys {
+    let mut more = true;
+    while more {
+        gone.extend(own(&roster, |lists| more = lists.has_work()).expect("nobody has it"));
+        more |= roster.has_work();
+    }
+    gone.sort_unstable();
+    let mut listed = Keys::new();
+    let left = roster.own(|lists| {
+        let len = lists.probation_len() + lists.main_len();
+        for place in [Place::Probation, Place::Main] {
+            let entries = std::iter::from_fn(|| lists.pop_oldest(place));
+            // SAFETY: entries live to the end of the execution.
+            listed.extend(entries.map(|entry| unsafe { *(*entry).key() }));
+        }
+        assert_eq!(len, listed.len(), "the length of the lists");
+    });
+    assert!(let_go(left.expect("nobody has it").1).is_empty());
+    let mut roster = Arc::into_inner(roster).expect("all have been joined");
+    roster.take_at_drop(|_| panic!("nothing is left over"));
+    listed.sort_unstable();
+    listed
 }
 
 pub(crate) fn arrivals_against_owners() {
-    explore("clock_list, two arrivals against three owners", 2, 1000, || {
-        let roster = Arc::new(Roster::new(2));
-        let arrivers = [0, 1].map(|key| {
-            let roster = Arc::clone(&roster);
+    explore("clock_list, three arrivals against three owners", 2, 1000, || {
+        let roster = Arc::new(Roster::new(2, 1));
+        // More than one drain, so that an owner leaves some to the next.
+        let entries = [0, 1, 2].map(Published::new);
+        roster.arrive(entries[0].get());
+        let arrivers = [1, 2].map(|key| {
+            let (roster, entry) = (Arc::clone(&roster), entries[key]);
             thread::spawn(move || {
-                let entry = Published::new(key);
                 roster.arrive(entry.get());
-                (entry, own(&roster))
+                own(&roster, |_| ())
             })
         });
-        let mut gone = own(&roster).unwrap_or_default();
-        let arrived = arrivers.map(|arriver| arriver.join().unwrap());
-        gone.extend(arrived.iter().flat_map(|(_, gone)| gone).flatten());
+        let mut gone = own(&roster, |_| ()).unwrap_or_default();
+        for arriver in arrivers {
+            gone.extend(arriver.join().unwrap().unwrap_or_default());
+        }
+        assert_eq!(finish(roster, &mut gone), [0, 1, 2], "each once");
         assert!(gone.is_empty(), "all live on");
-
-        let (len, gone) = roster.own(|lists| lists.probation_len() + lists.main_len()).unwrap();
-        assert_eq!(gone.drain(&pin()).count(), 0);
-        assert_eq!(len, 2, "each once");
-        let mut roster = Arc::into_inner(roster).expect("all have been joined");
-        let listed = roster.take_at_drop();
-        let mut keys: Keys = listed.drain(&pin()).map(|entry| *entry.key()).collect();
-        keys.sort_unstable();
-        assert_eq!(keys, [0, 1], "each once");
-        arrived.into_iter().for_each(|(entry, _)| entry.free());
+        entries.into_iter().for_each(Published::free);
     });
 }
 
-/// Whoever finds the lists taken leaves a note, and later owners heed it.
-pub(crate) fn a_dead_entry_leaves() {
-    explore("clock_list, two ends against an owner", 2, 1000, || {
-        let roster = Arc::new(Roster::new(2));
+/// Whoever finds the shard taken leaves a note, and the next owner heeds it.
+pub(crate) fn notes_against_owners() {
+    explore("clock_list, two ends against owners", 2, 1000, || {
+        let roster = Arc::new(Roster::new(2, 1));
         let entries = [0, 1].map(Published::new);
         roster.arrive(entries[0].get());
-        assert_eq!(own(&roster), Some(vec![]));
+        assert_eq!(own(&roster, |_| ()), Some(vec![]));
         let enders = [0, 1].map(|key| {
-            let roster = Arc::clone(&roster);
-            let entry = entries[key];
+            let (roster, entry) = (Arc::clone(&roster), entries[key]);
             thread::spawn(move || {
-                let entry = { entry }.get();
+                entry.get().cell().seal(Cause::Removed).expect("the only sealer");
                 // The other one is on its way still.
                 if key == 1 {
-                    roster.arrive(entry);
+                    roster.arrive(entry.get());
                 }
-                end(&roster, entry)
+                bury(&roster, entry)
             })
         });
-        let mut gone = Keys::new();
-        for _ in 0..2 {
-            gone.extend(own(&roster).into_iter().flatten());
-        }
+        let mut gone = own(&roster, |_| ()).unwrap_or_default();
         gone.extend(enders.map(|ender| ender.join().unwrap()).concat());
-        for _ in 0..3 {
-            gone.extend(own(&roster).expect("nobody else is left"));
-        }
-        gone.sort_unstable();
-        assert_eq!(gone, [0, 1], "each left the lists, once");
+        assert_eq!(finish(roster, &mut gone), [], "left the lists");
+        assert_eq!(gone, [0, 1], "let go of once");
+        entries.into_iter().for_each(Published::free);
+    });
+}
+
+/// It ends, and is buried, before the thread that has published it hands it to the lists.
+pub(crate) fn an_arrival_that_is_over() {
+    explore("clock_list, an arrival against its end", 3, 1000, || {
+        let roster = Arc::new(Roster::new(2, 1));
+        let entry = Published::new(0);
+        let ender = {
+            let roster = Arc::clone(&roster);
+            thread::spawn(move || {
+                entry.get().cell().seal(Cause::Removed).expect("the only sealer");
+                bury(&roster, entry)
+            })
+        };
+        let arriver = {
+            let roster = Arc::clone(&roster);
+            thread::spawn(move || {
+                roster.arrive(entry.get());
+                own(&roster, |_| ()).unwrap_or_default()
+            })
+        };
+        let mut gone = own(&roster, |_| ()).unwrap_or_default();
+        gone.extend(ender.join().unwrap());
+        gone.extend(arriver.join().unwrap());
+        assert_eq!(finish(roster, &mut gone), [], "left the lists");
+        assert_eq!(gone, [0], "let go of once");
+        entry.free();
+    });
+}
+
+/// An owner that makes room may meet a dead entry before its sealer comes by, or seal it itself.
+pub(crate) fn a_swept_dead_entry() {
+    explore("clock_list, a sweep against the end of an entry", 3, 1000, || {
+        let roster = Arc::new(Roster::new(2, 1));
+        let entries = [0, 1].map(Published::new);
+        entries.iter().for_each(|entry| roster.arrive(entry.get()));
+        assert_eq!(own(&roster, |_| ()), Some(vec![]));
+        let ender = {
+            let (roster, entry) = (Arc::clone(&roster), entries[0]);
+            thread::spawn(move || match entry.get().cell().seal(Cause::Removed) {
+                Some(_) => (vec![0], bury(&roster, entry)),
+                None => (vec![], vec![]),
+            })
+        };
+        let mut ended = Keys::new();
+        let sweep = |lists: &mut Lists<usize>| {
+            let guard = pin();
+            let Some(victim) = lists.make_room(None, &guard) else { return };
+            ended.push(*victim.entry.key());
+            lists.bury(victim.entry);
+        };
+        let mut gone = own(&roster, sweep).unwrap_or_default();
+        let (by_ender, let_go) = ender.join().unwrap();
+        ended.extend(by_ender);
+        gone.extend(let_go);
+        let listed = finish(roster, &mut gone);
+        ended.sort_unstable();
+        assert_eq!(gone, ended, "let go of once");
+        let live: Keys = [0, 1].into_iter().filter(|key| !ended.contains(key)).collect();
+        assert_eq!(listed, live, "the living stay in the lists");
         entries.into_iter().for_each(Published::free);
     });
 }

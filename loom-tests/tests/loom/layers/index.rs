@@ -1,36 +1,26 @@
-// Chains: one live entry a key, each entry let go of once.
+// Chains: one live entry a key; one owner takes entries out, while others search and put in.
 
 use std::sync::Arc;
 
-use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use loom::thread;
 
-use super::tree::entry::{Entry, INDEX};
-use super::tree::hash::KeyHash;
-use super::tree::index::{Found, Index, mark};
+use super::tree::cell::Cause;
+use super::tree::clock_list::Pen;
+use super::tree::index::{Found, Index};
 use super::tree::reclaim::pin;
 use crate::explore::explore;
 
-/// One bucket, and how often each of a few keys was let go of.
-struct Chain {
-    index: Index<usize>,
-    let_go: [AtomicUsize; 4],
-}
+use published::{Published, entry, hash};
 
-/// All keys have one hash: a chain is what is looked at.
-fn hash() -> KeyHash {
-    KeyHash::mixed(0)
-}
+include!("published.rs");
 
-fn entry(key: usize) -> Box<Entry<usize>> {
-    let mut entry = Box::new(Entry::new(hash(), key, INDEX));
-    entry.prepare(1, 0, None);
-    entry
-}
+/// One bucket.
+struct Chain(Index<usize>);
 
 impl Chain {
+    /// With these keys, the oldest first.
     fn new(keys: &[usize]) -> Arc<Self> {
-        let chain = Self { index: Index::new(0).unwrap(), let_go: Default::default() };
+        let chain = Self(Index::new(0).unwrap());
         for &key in keys {
             chain.insert(key);
         }
@@ -40,56 +30,55 @@ impl Chain {
     /// The admission in small: counts on the live entry or puts one in.
     fn insert(&self, key: usize) {
         let guard = pin();
-        let mut new = entry(key);
+        let mut new = entry(key, 1);
         loop {
-            let Found { first, head } = self.index.find(hash(), &key, &guard);
+            let Found { first, head } = self.0.find(hash(), &key, &guard);
             if first.is_some_and(|first| first.cell().add(1).is_ok()) {
                 return;
             }
-            match self.index.insert(new, head, &guard) {
+            match self.0.insert(new, head, &guard) {
                 Ok(_) => return,
                 Err(back) => new = back,
             }
         }
     }
 
-    fn unlink(&self, key: usize) {
-        let guard = pin();
-        let entry = self.index.find(hash(), &key, &guard).first.expect("found");
-        mark(&entry);
-        self.index.unlink_marked(hash(), &guard, |gone| {
-            self.let_go[*gone.key()].fetch_add(1, SeqCst);
-        });
-        assert!(!self.keys().contains(&key), "still linked");
+    fn is_found(&self, key: usize) -> bool {
+        self.0.find(hash(), &key, &pin()).first.is_some_and(|entry| *entry.key() == key)
     }
 
+    /// As the owner, one after the other. An entry that was taken out is nowhere any more.
+    fn unlink(&self, entries: impl IntoIterator<Item = Published>, pen: &mut Pen) {
+        for entry in entries {
+            let guard = pin();
+            self.0.unlink(entry.get(), pen, &guard);
+            let is_there = self.0.walk(0, &guard).any(|other| other == entry.get());
+            assert!(!is_there, "still linked");
+        }
+    }
+
+    fn published(&self, key: usize) -> Published {
+        Published::of(self.0.find(hash(), &key, &pin()).first.expect("found"))
+    }
+
+    /// Newest first.
     fn keys(&self) -> Vec<usize> {
-        let guard = pin();
-        self.index.walk(0, &guard).map(|e| *e.key()).collect()
+        self.0.walk(0, &pin()).map(|entry| *entry.key()).collect()
     }
 
     /// Frees what is in the chain, and `unlinked`, when all threads have been joined.
-    fn end(self: Arc<Self>, unlinked: &[*mut Entry<usize>], counts: [usize; 4]) {
-        let Some(mut chain) = Arc::into_inner(self) else {
-            panic!("all threads have been joined");
-        };
-        let let_go = chain.let_go.each_ref().map(|n| n.load(SeqCst));
-        assert_eq!(let_go, counts, "let go of exactly once");
-        let free = |entry: *mut Entry<usize>| {
+    fn end(self: Arc<Self>, unlinked: impl IntoIterator<Item = Published>) {
+        let mut chain = Arc::into_inner(self).expect("all threads have been joined");
+        chain.0.take_at_drop(0, |entry| {
             // SAFETY: made by `Box`, and nobody else is left.
             drop(unsafe { Box::from_raw(entry) });
-        };
-        chain.index.take_at_drop(0, free);
-        unlinked.iter().copied().for_each(free);
-    }
-
-    fn pointer(&self, key: usize) -> *mut Entry<usize> {
-        self.index.find(hash(), &key, &pin()).first.expect("found").as_ptr()
+        });
+        unlinked.into_iter().for_each(Published::free);
     }
 }
 
 pub(crate) fn two_inserters_of_one_key() {
-    explore("index, two inserters of one key and a third of another", 3, 100, || {
+    explore("index, two inserters of one key and a third of another", 3, 1000, || {
         let chain = Chain::new(&[]);
         let inserters = [1, 2].map(|key| {
             let chain = Arc::clone(&chain);
@@ -101,58 +90,64 @@ pub(crate) fn two_inserters_of_one_key() {
         keys.sort_unstable();
         assert_eq!(keys, [1, 2], "one life of each key");
         let guard = pin();
-        let first = chain.index.find(hash(), &1, &guard).first.unwrap();
+        let first = chain.0.find(hash(), &1, &guard).first.unwrap();
         assert_eq!(first.cell().look().units(), 2, "one life has both units");
-        chain.end(&[], [0; 4]);
+        chain.end([]);
     });
 }
 
-/// A live entry is found, whatever is unlinked around it.
+/// A live entry is found, whatever is unlinked around it, and also over what was unlinked.
 pub(crate) fn find_against_unlink() {
-    explore("index, find against two unlinkers", 2, 1000, || {
-        let chain = Chain::new(&[0, 1, 2, 3]);
-        let unlinked = [1, 3].map(|key| chain.pointer(key));
-        let unlinkers = [1, 3].map(|key| {
-            let chain = Arc::clone(&chain);
-            thread::spawn(move || chain.unlink(key))
+    for (ended, live) in [([1, 3, 4], [2, 0]), ([3, 2, 4], [1, 0])] {
+        explore("index, two finds against an owner that unlinks", 3, 1000, move || {
+            let chain = Chain::new(&[0, 1, 2, 3, 4]);
+            let unlinked = ended.map(|key| chain.published(key));
+            let owner = {
+                let chain = Arc::clone(&chain);
+                thread::spawn(move || chain.unlink(unlinked, &mut Pen::new()))
+            };
+            for key in live {
+                assert!(chain.is_found(key), "{key} is to be found");
+            }
+            owner.join().unwrap();
+            assert_eq!(chain.keys(), live);
+            chain.end(unlinked);
         });
-        for key in [0, 2] {
-            let guard = pin();
-            assert!(chain.index.find(hash(), &key, &guard).first.is_some(), "{key} is to be found");
-        }
-        unlinkers.into_iter().for_each(|unlinker| unlinker.join().unwrap());
-        assert_eq!(chain.keys(), [2, 0]);
-        chain.end(&unlinked, [0, 1, 0, 1]);
+    }
+}
+
+/// Two new entries, of which one is the next life of the one that is being unlinked.
+pub(crate) fn inserts_against_unlink_of_the_head() {
+    explore("index, two inserters against unlink of the head", 2, 1000, || {
+        let chain = Chain::new(&[0, 1]);
+        let ended = chain.published(1);
+        ended.get().cell().seal(Cause::Removed).unwrap();
+        let inserters = [1, 2].map(|key| {
+            let chain = Arc::clone(&chain);
+            thread::spawn(move || chain.insert(key))
+        });
+        chain.unlink([ended], &mut Pen::new());
+        inserters.into_iter().for_each(|inserter| inserter.join().unwrap());
+        let mut keys = chain.keys();
+        assert_eq!(keys.pop(), Some(0), "the oldest");
+        keys.sort_unstable();
+        assert_eq!(keys, [1, 2], "linked again or lost");
+        chain.end([ended]);
     });
 }
 
-pub(crate) fn two_unlinkers_of_neighbours() {
-    explore("index, three unlinkers of neighbours", 1, 1000, || {
-        let chain = Chain::new(&[0, 1, 2, 3]);
-        let unlinked = [1, 2, 3].map(|key| chain.pointer(key));
-        let unlinkers = [1, 2].map(|key| {
-            let chain = Arc::clone(&chain);
-            thread::spawn(move || chain.unlink(key))
-        });
-        chain.unlink(3);
-        unlinkers.into_iter().for_each(|unlinker| unlinker.join().unwrap());
-        assert_eq!(chain.keys(), [0], "still linked or lost");
-        chain.end(&unlinked, [0, 1, 1, 1]);
-    });
-}
-
-/// A new entry is not lost when the head that it goes in front of is unlinked.
-pub(crate) fn insert_against_unlink() {
-    explore("index, an inserter against two unlinkers", 2, 1000, || {
+/// The owner looks for the predecessor down from a head that it has never seen.
+pub(crate) fn an_insert_against_unlink_below_the_head() {
+    explore("index, inserts against unlink below the head", 3, 100, || {
         let chain = Chain::new(&[0, 1, 2]);
-        let unlinked = [1, 2].map(|key| chain.pointer(key));
-        let unlinkers = [1, 2].map(|key| {
+        let ended = [1, 0].map(|key| chain.published(key));
+        let inserter = {
             let chain = Arc::clone(&chain);
-            thread::spawn(move || chain.unlink(key))
-        });
-        chain.insert(3);
-        unlinkers.into_iter().for_each(|unlinker| unlinker.join().unwrap());
-        assert_eq!(chain.keys(), [3, 0], "linked again or lost");
-        chain.end(&unlinked, [0, 1, 1, 0]);
+            thread::spawn(move || [3, 4].into_iter().for_each(|key| chain.insert(key)))
+        };
+        chain.unlink(ended, &mut Pen::new());
+        inserter.join().unwrap();
+        assert_eq!(chain.keys(), [4, 3, 2], "linked again or lost");
+        chain.end(ended);
     });
 }

@@ -1,69 +1,90 @@
-// The ledger: each unit is in one place, at every instant.
+// The ledger: each unit is in one place, at every instant. Owners credit one after the other, on
+// the shard's `taken`; readers come in at any step of theirs.
 
 use std::sync::Arc;
 
-use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use loom::thread;
 
 use super::tree::cell::{Cause, State};
-use super::tree::entry::{Entry, INDEX, LEDGER, Ref};
-use super::tree::hash::KeyHash;
+use super::tree::clock_list::{HEED, Lists, Roster};
+use super::tree::entry::Ref;
 use super::tree::index::Index;
 use super::tree::ledger::Ledger;
-use super::tree::reclaim::pin;
+use super::tree::reclaim::{Guard, pin};
 use crate::explore::explore;
 
-/// One bucket, one group, and how often each key's ledger hold was let go of.
-struct Group {
+use published::{Published, entry, hash};
+
+include!("published.rs");
+
+/// One bucket, one group, and the shard's owner.
+struct Shard {
     index: Index<usize>,
     ledger: Ledger<usize>,
-    let_go: [AtomicUsize; 2],
+    roster: Roster<usize>,
 }
 
-const UNITS: [u64; 2] = [2, 4];
-const CAUSES: [Cause; 2] = [Cause::Capacity, Cause::Removed];
+/// Each key has other units and another cause, so that a sum says what is in it.
+const UNITS: [u64; 3] = [1, 2, 4];
+const ALL: u64 = 1 + 2 + 4;
+const CAUSES: [Cause; 3] = [Cause::Capacity, Cause::Idle, Cause::Removed];
 
-fn hash() -> KeyHash {
-    KeyHash::mixed(0)
-}
-
-impl Group {
-    fn new() -> (Arc<Self>, [*mut Entry<usize>; 2]) {
-        let group = Self {
-            index: Index::new(0).unwrap(),
-            ledger: Ledger::new(1),
-            let_go: Default::default(),
-        };
+impl Shard {
+    /// With a chain of the keys 2, 1 and 0.
+    fn new() -> (Arc<Self>, [Published; 3]) {
+        let roster = Roster::new(2, 1);
+        let shard = Self { index: Index::new(0).unwrap(), ledger: Ledger::new(1, 1), roster };
         let guard = pin();
-        let entries = [0, 1].map(|key| {
-            let mut entry = Box::new(Entry::new(hash(), key, INDEX | LEDGER));
-            entry.prepare(UNITS[key], 0, None);
-            let head = group.index.find(hash(), &key, &guard).head;
-            let Ok(entry) = group.index.insert(entry, head, &guard) else {
+        let entries = [0, 1, 2].map(|key| {
+            let head = shard.index.find(hash(), &key, &guard).head;
+            let Ok(entry) = shard.index.insert(entry(key, UNITS[key]), head, &guard) else {
                 panic!("nobody else is here yet");
             };
-            entry.as_ptr()
+            Published::of(entry)
         });
-        (Arc::new(group), entries)
+        (Arc::new(shard), entries)
+    }
+
+    /// Runs `f` as the owner, if the shard is free, after burying what others have left.
+    fn own(&self, f: impl FnOnce(&mut Lists<usize>, &Guard)) -> bool {
+        let guard = pin();
+        let owned = self.roster.own(|lists| {
+            if lists.has_departures(&self.roster) {
+                for _ in 0..HEED {
+                    let Some(entry) = lists.next_departure(&guard) else { break };
+                    self.bury(lists, entry, &guard);
+                }
+            }
+            f(lists, &guard);
+        });
+        let is_owned = owned.is_some();
+        if let Some(((), mut gone)) = owned {
+            gone.free_notes(&guard);
+        }
+        is_owned
+    }
+
+    fn bury(&self, lists: &mut Lists<usize>, entry: Ref<'_, usize>, guard: &Guard) {
+        let State::Ended(cause, units) = entry.cell().read() else {
+            panic!("the seal is not to be seen");
+        };
+        let mut credit = [0; 3];
+        credit[cause.index()] = units;
+        self.ledger.credit(0, entry, credit, &mut lists.pen, |pen| {
+            self.index.unlink(entry, pen, guard);
+        });
     }
 
     /// Ends a life as the store does.
-    fn end(&self, key: usize) {
-        let guard = pin();
-        let entry = self.index.find(hash(), &key, &guard).first.expect("found");
-        let units = entry.cell().seal(CAUSES[key]).expect("the only sealer");
-        let mut credit = [0; 3];
-        credit[CAUSES[key].index()] = units;
-        let let_go = |entry: Ref<'_, usize>| {
-            self.let_go[*entry.key()].fetch_add(1, SeqCst);
-        };
-        if self.ledger.credit(0, entry, credit, &guard, let_go) {
-            let_go(entry);
+    fn end(&self, entry: Published) {
+        let entry = entry.get();
+        entry.cell().seal(CAUSES[*entry.key()]).expect("the only sealer");
+        if !self.own(|lists, guard| self.bury(lists, entry, guard)) {
+            self.roster.depart(entry);
         }
-        self.index.unlink_marked(hash(), &guard, |_| ());
     }
 
-    /// Live units and what has ended by cause; starts again when a credit went through meanwhile.
+    /// As `Engine::read_group`: live units, and what has ended by cause.
     fn read(&self) -> (u64, [u64; 3]) {
         let guard = pin();
         loop {
@@ -84,77 +105,90 @@ impl Group {
         }
     }
 
-    /// When all threads have been joined.
-    fn finish(self: Arc<Self>, entries: [*mut Entry<usize>; 2]) {
-        assert_eq!(self.read(), (0, [UNITS[0], 0, UNITS[1]]), "each unit once");
-        assert!(self.index.walk(0, &pin()).next().is_none(), "both are unlinked");
-        let mut group = Arc::into_inner(self).expect("all have been joined");
-        let head = group.ledger.take_at_drop(0);
-        for (key, entry) in entries.into_iter().enumerate() {
-            let let_go = group.let_go[key].load(SeqCst);
-            let is_head = usize::from(head == Some(entry));
-            assert_eq!(let_go + is_head, 1, "its hold is somewhere, once");
-            // SAFETY: made by `Box`, and nobody else is left.
-            drop(unsafe { Box::from_raw(entry) });
+    /// A reading during which some of the keys may end. What it says has ended.
+    fn read_beside(&self, ending: &[usize]) -> [u64; 3] {
+        let (live, ended) = self.read();
+        assert_eq!(live + ended.iter().sum::<u64>(), ALL, "each unit once");
+        for key in 0..3 {
+            let may_be = if ending.contains(&key) { [0, UNITS[key]] } else { [0; 2] };
+            assert!(may_be.contains(&ended[CAUSES[key].index()]), "each unit once");
         }
+        ended
+    }
+
+    /// When all threads have been joined.
+    fn finish(self: Arc<Self>, entries: [Published; 3], ended: &[usize]) {
+        assert!(self.own(|lists, _| assert!(!lists.has_work())), "nobody has it");
+        let mut units = [0; 3];
+        for &key in ended {
+            units[CAUSES[key].index()] = UNITS[key];
+        }
+        let live = ALL - units.iter().sum::<u64>();
+        assert_eq!(self.read(), (live, units), "each unit once");
+        let left: Vec<_> = self.index.walk(0, &pin()).map(|entry| *entry.key()).collect();
+        let living: Vec<_> = [2, 1, 0].into_iter().filter(|key| !ended.contains(key)).collect();
+        assert_eq!(left, living, "what has ended is unlinked");
+        entries.into_iter().for_each(Published::free);
     }
 }
 
-pub(crate) fn two_credits() {
-    explore("ledger, two credits", 3, 1000, || {
-        let (group, entries) = Group::new();
-        let other = {
-            let group = Arc::clone(&group);
-            thread::spawn(move || group.end(1))
-        };
-        group.end(0);
-        other.join().unwrap();
-        group.finish(entries);
-    });
-}
-
+/// The head of a chain, and one below it.
 pub(crate) fn a_credit_and_a_reader() {
-    explore("ledger, a credit and a reader", 3, 1000, || {
-        let (group, entries) = Group::new();
-        let other = {
-            let group = Arc::clone(&group);
-            thread::spawn(move || group.end(0))
-        };
-        let (live, [evicted, _, removed]) = group.read();
-        assert_eq!((live + evicted, removed), (UNITS[0] + UNITS[1], 0), "each unit once");
-        other.join().unwrap();
-        group.end(1);
-        group.finish(entries);
-    });
-}
-
-pub(crate) fn two_credits_and_a_reader() {
-    explore("ledger, two credits and a reader", 1, 1000, || {
-        let (group, entries) = Group::new();
-        let enders = [0, 1].map(|key| {
-            let group = Arc::clone(&group);
-            thread::spawn(move || group.end(key))
+    for key in [2, 0] {
+        explore("ledger, a credit and a reader", 3, 1000, move || {
+            let (shard, entries) = Shard::new();
+            let owner = {
+                let (shard, entry) = (Arc::clone(&shard), entries[key]);
+                thread::spawn(move || shard.end(entry))
+            };
+            shard.read_beside(&[key]);
+            owner.join().unwrap();
+            shard.finish(entries, &[key]);
         });
-        let (live, [evicted, _, removed]) = group.read();
-        assert_eq!(live + evicted + removed, UNITS[0] + UNITS[1], "each unit once");
-        assert!([0, UNITS[0]].contains(&evicted) && [0, UNITS[1]].contains(&removed));
-        enders.into_iter().for_each(|ender| ender.join().unwrap());
-        group.finish(entries);
+    }
+}
+
+/// Both copies of the totals are written while the reader is on its way.
+pub(crate) fn two_credits_and_a_reader() {
+    explore("ledger, two credits and a reader", 2, 1000, || {
+        let (shard, entries) = Shard::new();
+        let owner = {
+            let shard = Arc::clone(&shard);
+            thread::spawn(move || [1, 2].into_iter().for_each(|key| shard.end(entries[key])))
+        };
+        shard.read_beside(&[1, 2]);
+        owner.join().unwrap();
+        shard.finish(entries, &[1, 2]);
     });
 }
 
-/// A reader that has credited itself, against a credit that is stopped anywhere.
+/// Owners one after the other, or one for both.
+pub(crate) fn two_owners_and_a_reader() {
+    explore("ledger, two owners and a reader", 1, 1000, || {
+        let (shard, entries) = Shard::new();
+        let owners = [1, 0].map(|key| {
+            let (shard, entry) = (Arc::clone(&shard), entries[key]);
+            thread::spawn(move || shard.end(entry))
+        });
+        shard.read_beside(&[1, 0]);
+        owners.into_iter().for_each(|owner| owner.join().unwrap());
+        shard.finish(entries, &[1, 0]);
+    });
+}
+
+/// A reader that has ended a life itself sees it, whoever buries it, and sums never fall.
 pub(crate) fn a_credit_and_a_reader_that_credits() {
-    explore("ledger, a credit, and a credit and a reading", 2, 100, || {
-        let (group, entries) = Group::new();
-        let other = {
-            let group = Arc::clone(&group);
-            thread::spawn(move || group.end(0))
+    explore("ledger, a credit, and a credit and readings", 2, 1000, || {
+        let (shard, entries) = Shard::new();
+        let owner = {
+            let (shard, entry) = (Arc::clone(&shard), entries[0]);
+            thread::spawn(move || shard.end(entry))
         };
-        group.end(1);
-        let (live, [evicted, _, removed]) = group.read();
-        assert_eq!((live + evicted, removed), (UNITS[0], UNITS[1]), "each unit once");
-        other.join().unwrap();
-        group.finish(entries);
+        shard.end(entries[1]);
+        let [first, second] = [(); 2].map(|()| shard.read_beside(&[0, 1]));
+        assert_eq!(first[CAUSES[1].index()], UNITS[1], "its own");
+        assert!(first.iter().zip(second).all(|(first, second)| *first <= second), "a sum fell");
+        owner.join().unwrap();
+        shard.finish(entries, &[0, 1]);
     });
 }
