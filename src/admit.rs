@@ -26,6 +26,8 @@ use crate::sync::Ordering;
 
 /// Shards whose lists an eviction tries to take before it samples the index.
 const SHARDS_TRIED: usize = 4;
+/// A shard that has less than its share by this part of it takes room from larger ones.
+const TOLERANCE: usize = 16;
 /// Live entries among which a sample picks the one with the lowest count.
 const SAMPLE: usize = 5;
 /// An entry that was not published yet, and its slot. Dropping it frees the entry first.
@@ -43,6 +45,7 @@ struct Room<'a> {
 /// What an admission has so far; has a key or an entry.
 struct Kit<'a, K> {
     key: Option<K>,
+    slot: Option<Slot<'a, K>>,
     fresh: Option<Fresh<'a, K>>,
     room: Option<Room<'a>>,
     /// What the ghost knows of the key, once it was asked.
@@ -84,7 +87,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     where
         K: Hash + Eq,
     {
-        let mut kit = Kit { key: Some(key), fresh: None, room: None, known: None };
+        let mut kit = Kit { key: Some(key), slot: None, fresh: None, room: None, known: None };
         if let Missed(Some(head)) = missed
             && let Some(entry) = self.admit_owned(hash, n, head, &mut kit, &guard, out)
         {
@@ -111,12 +114,16 @@ impl<K: Send + Sync + 'static> Engine<K> {
             None => None,
         };
         kit.room = idle.or_else(|| self.live.acquire()).map(|permit| Room { permit, known: None });
-        if kit.room.is_none() && self.at_capacity == AtCapacity::Reject {
-            return None;
-        }
         let shard = self.shard(hash);
+        if kit.room.is_none() {
+            if self.at_capacity == AtCapacity::Reject {
+                return None;
+            }
+            self.room_from_larger(shard, kit, time, guard, out);
+        }
         let admitted = self.own_lists(shard, guard, |lists| {
-            let slot = self.limbo.slot_of_owner(hash, &mut lists.blanks)?;
+            let of_owner = || self.limbo.slot_of_owner(shard.number, &mut lists.blanks);
+            let slot = kit.slot.take().or_else(of_owner)?;
             let victim = match kit.room {
                 Some(_) => None,
                 None => Some(self.make_room(hash, lists, kit, time, guard)?),
@@ -132,6 +139,37 @@ impl<K: Send + Sync + 'static> Engine<K> {
             entry
         });
         admitted.flatten()
+    }
+
+    /// A victim from a shard that has more than its share, if this one has less. Shares drift where
+    /// owners are preempted: others then evict elsewhere, and admit here.
+    fn room_from_larger<'a>(
+        &'a self,
+        shard: &Shard<K>,
+        kit: &mut Kit<'a, K>,
+        time: Time<'_>,
+        guard: &Guard,
+        out: &mut Removals<'_, K>,
+    ) {
+        let population = |shard: &Shard<K>| shard.population.load(Ordering::Relaxed);
+        let share = self.share;
+        if population(shard) + share / TOLERANCE >= share {
+            return;
+        }
+        let shards = self.shards.iter().cycle().skip(shard.number + 1).take(self.shards.len());
+        let larger = shards.map(|shard| &**shard).find(|shard| population(shard) > share);
+        let Some(larger) = larger else { return };
+        // Before anybody is evicted for it.
+        kit.slot = self.limbo.slot_now(shard.number);
+        if kit.slot.is_none() {
+            return;
+        }
+        self.own_lists(larger, guard, |lists| {
+            if let Some(victim) = lists.make_room(time, guard) {
+                kit.room = Some(Room { permit: self.live.of_sealed(), known: None });
+                self.bury_victim(larger, victim, lists, guard, out);
+            }
+        });
     }
 
     /// A victim from the lists; its permit goes to the kit.
@@ -215,12 +253,14 @@ impl<K: Send + Sync + 'static> Engine<K> {
     where
         K: Hash + Eq,
     {
-        let Kit { key, fresh, mut room, mut known } = kit;
+        let Kit { key, slot, fresh, mut room, mut known } = kit;
         let fresh = fresh.or_else(|| {
             let key = key?;
-            // A listener runs in `slot`, and may want the permit.
-            drop(room.take());
-            let mut slot = self.slot(hash, &key, out)?;
+            let mut slot = slot.or_else(|| {
+                // A listener may run, and may want the permit.
+                drop(room.take());
+                self.slot(hash, &key, out)
+            })?;
             let entry = Box::write(slot.blank(), Entry::new(hash, key, self.holds()));
             Some(Fresh { entry, slot })
         });
@@ -284,7 +324,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     where
         K: Hash + Eq,
     {
-        if let Some(slot) = self.limbo.slot(hash) {
+        if let Some(slot) = self.limbo.slot_now(hash.top(self.shard_bits)) {
             return Some(slot);
         }
         if !self.limbo.is_worth_trying() {

@@ -314,6 +314,10 @@ impl<K> Lists<K> {
         self.main.len
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.probation.len + self.main.len
+    }
+
     fn queue(&mut self, place: Place) -> &mut Queue<K> {
         match place {
             Place::Main => &mut self.main,

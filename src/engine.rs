@@ -56,6 +56,8 @@ pub(crate) struct Engine<K> {
     pub(crate) ledger: Ledger<K>,
     pub(crate) shards: Box<[CachePadded<Shard<K>>]>,
     pub(crate) shard_bits: u32,
+    /// Entries that a shard has if keys are spread evenly.
+    pub(crate) share: usize,
     pub(crate) live: Permits,
     pub(crate) limbo: Arc<Limbo<K>>,
     pub(crate) timer: Option<Timer>,
@@ -86,6 +88,7 @@ impl<K> Engine<K> {
             ledger: Ledger::new(index.len(), index.len() >> shard_bits),
             shards: (0..1 << shard_bits).map(shard).collect(),
             shard_bits,
+            share,
             live: Permits::new(capacity),
             limbo: Arc::new(limbo),
             index,
@@ -332,7 +335,9 @@ impl<K: Send + Sync + 'static> Engine<K> {
             if lists.has_departures(&shard.roster) {
                 self.heed(lists, guard);
             }
-            f(lists)
+            let result = f(lists);
+            shard.population.store(lists.len(), Ordering::Relaxed);
+            result
         })?;
         if !gone.is_nothing() {
             self.limbo.let_go_of(shard.number, gone, guard);

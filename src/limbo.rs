@@ -33,7 +33,6 @@ use std::ptr::{self, NonNull};
 
 use crate::clock_list::{Batch, Gone};
 use crate::entry::{CORE, Entry, HANDLE, Ref, SHARD, UNCOUNTED};
-use crate::hash::KeyHash;
 use crate::reclaim::{Guard, pin};
 use crate::spare::{Blank, Blanks, Spares};
 use crate::sync::{Arc, AtomicPtr, AtomicUsize, CachePadded, Ordering, yield_now};
@@ -51,7 +50,7 @@ const BATCH: usize = if cfg!(crossbeam_loom) { 1 } else { 32 };
 /// The bits of a stack's head that count.
 const COUNT: usize = 63;
 /// Spares a shard, and as many again that its owner has fetched.
-const SPARES: usize = 2 * BATCH;
+const SPARES: usize = 8 * BATCH;
 
 /// What a shard has in limbo.
 struct Stack<K> {
@@ -145,16 +144,16 @@ impl<K> Limbo<K> {
 
     /// A slot for one more entry of a shard that the caller owns, from its blanks or the budget.
     #[inline]
-    pub(crate) fn slot_of_owner(&self, hash: KeyHash, own: &mut Blanks<K>) -> Option<Slot<'_, K>> {
-        match self.stack(hash).spares.pop_into(own) {
+    pub(crate) fn slot_of_owner(&self, shard: usize, own: &mut Blanks<K>) -> Option<Slot<'_, K>> {
+        match self.stacks[shard].spares.pop_into(own) {
             Some(blank) => Some(Slot { limbo: self, spare: Some(blank) }),
             None => self.try_slot(),
         }
     }
 
     /// A slot for one more entry, from the shard's spares or the budget, if there is one now.
-    pub(crate) fn slot(&self, hash: KeyHash) -> Option<Slot<'_, K>> {
-        match self.stack(hash).spares.pop() {
+    pub(crate) fn slot_now(&self, shard: usize) -> Option<Slot<'_, K>> {
+        match self.stacks[shard].spares.pop() {
             Some(blank) => Some(Slot { limbo: self, spare: Some(blank) }),
             None => self.try_slot(),
         }
@@ -166,10 +165,6 @@ impl<K> Limbo<K> {
             let blank = self.stacks.iter().find_map(|stack| stack.spares.pop())?;
             Some(Slot { limbo: self, spare: Some(blank) })
         })
-    }
-
-    fn stack(&self, hash: KeyHash) -> &Stack<K> {
-        &self.stacks[hash.top(self.shard_bits)]
     }
 
     fn try_slot(&self) -> Option<Slot<'_, K>> {

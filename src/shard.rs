@@ -54,8 +54,14 @@ pub(crate) struct Shard<K> {
     pub(crate) rejections: AtomicU64,
     /// Units. They were nowhere else before, so a plain sum that only grows is exact.
     pub(crate) rejected: AtomicU64,
+    /// Entries in the lists, as the last owner left them; a hint.
+    pub(crate) population: AtomicUsize,
     /// How far the shard's idle hand has gone.
     pub(crate) idle_hand: AtomicUsize,
+    /// No life was last used before this tick, as far as the idle hand's last round knows.
+    pub(crate) oldest: AtomicU64,
+    /// The same for the round that it is on.
+    pub(crate) oldest_met: AtomicU64,
     /// The tick in which a reader last paid for expiry.
     pub(crate) paid_tick: AtomicU64,
 }
@@ -71,7 +77,10 @@ impl<K> Shard<K> {
             tally: Tally::default(),
             rejections: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
+            population: AtomicUsize::new(0),
             idle_hand: AtomicUsize::new(0),
+            oldest: AtomicU64::new(0),
+            oldest_met: AtomicU64::new(0),
             paid_tick: AtomicU64::new(0),
         }
     }

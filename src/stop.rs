@@ -203,7 +203,7 @@ mod std_atomic {
 }
 
 atomic!(AtomicBool, std_atomic::AtomicBool, bool, swap);
-atomic!(AtomicU64, std_atomic::AtomicU64, u64, swap, fetch_add, fetch_sub, fetch_max);
+atomic!(AtomicU64, std_atomic::AtomicU64, u64, swap, fetch_add, fetch_sub, fetch_max, fetch_min);
 atomic!(AtomicUsize, std_atomic::AtomicUsize, usize, swap, fetch_add, fetch_sub);
 atomic!(AtomicPtr<T>, std_atomic::AtomicPtr<T>, *mut T, swap);
 

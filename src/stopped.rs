@@ -443,7 +443,7 @@ impl World {
 const STEPS: [(&str, bool, u64); 12] = [
     ("hit", false, 14),
     ("hit", true, 45),
-    ("handle's hit", false, 1),
+    ("handle's hit", false, 2),
     ("get", false, 14),
     ("get", true, 90),
     ("new key", false, 180),
