@@ -58,9 +58,12 @@ enum Op {
     LastHandleOfAnEnded,
     SnapshotOfAnEnded,
     Pinned,
+    NewStriped,
+    StripedHit,
+    RemovalOfStripes,
 }
 
-const OPS: [Op; 20] = [
+const OPS: [Op; 23] = [
     Op::Hit,
     Op::HitThatMovesTheTick,
     Op::LargeAdd,
@@ -81,6 +84,9 @@ const OPS: [Op; 20] = [
     Op::LastHandleOfAnEnded,
     Op::SnapshotOfAnEnded,
     Op::Pinned,
+    Op::NewStriped,
+    Op::StripedHit,
+    Op::RemovalOfStripes,
 ];
 
 const LARGE: u64 = 1 << 40;
@@ -99,7 +105,8 @@ impl Op {
             | Op::Readmission
             | Op::CounterHit
             | Op::CounterWhoseEntryHasEnded
-            | Op::Pinned => 1,
+            | Op::Pinned
+            | Op::StripedHit => 1,
             _ => 0,
         }
     }
@@ -217,6 +224,12 @@ impl World {
             }
             _ => None,
         };
+        let striped = matches!(op, Op::StripedHit | Op::RemovalOfStripes).then(|| {
+            let striped = self.store.striped(&zero);
+            (0..3).for_each(|_| striped.increment());
+            self.added += 3;
+            striped
+        });
         let snapshot = (op == Op::SnapshotOfAnEnded).then(|| self.store.snapshot());
         match op {
             Op::HitThatMovesTheTick => self.mock.increment(TICK),
@@ -235,6 +248,22 @@ impl World {
             Op::Admission | Op::AdmissionWithRoom => Answer::Counted(store.try_increment(&its_own)),
             Op::Get | Op::GetOfAnIdleKey => Answer::Seen(store.get(&zero)),
             Op::Remove => Answer::Removed(store.remove(&zero)),
+            Op::NewStriped => {
+                drop(store.striped(&zero));
+                Answer::Done
+            }
+            Op::StripedHit => {
+                if let Some(striped) = striped {
+                    striped.increment();
+                }
+                Answer::Done
+            }
+            Op::RemovalOfStripes => {
+                let removed = store.remove(&zero);
+                // Lets go of the entry, as its last holder.
+                drop(striped);
+                Answer::Removed(removed)
+            }
             Op::Clear => {
                 store.clear();
                 Answer::Done
@@ -441,13 +470,13 @@ impl World {
 /// The steps that an operation takes at most by itself, without and with a TTL. A hit takes up to
 /// six, and one more for each other entry of its chain; a few more than that is a second attempt.
 const STEPS: [(&str, bool, u64); 12] = [
-    ("hit", false, 14),
+    ("hit", false, 20),
     ("hit", true, 45),
     ("handle's hit", false, 2),
-    ("get", false, 14),
-    ("get", true, 90),
-    ("new key", false, 180),
-    ("new key", true, 220),
+    ("get", false, 20),
+    ("get", true, 250),
+    ("new key", false, 220),
+    ("new key", true, 280),
     ("remove", false, 60),
     ("remove", true, 60),
     ("len", false, 1),
