@@ -121,6 +121,8 @@ const FORGETS: &[Patch] = &[
         "CachePadded, Ordering, yield_now};\nuse std::sync::atomic::{AtomicPtr, AtomicUsize};",
     ),
     patch("admit.rs", "if earlier == Some(self.turnover()) {", "if earlier == earlier {"),
+    // The same on each machine.
+    patch("striped.rs", "std::thread::available_parallelism().map_or(1, NonZero::get)", "2"),
 ];
 
 const SPARES: &[Patch] = &[patch("spare.rs", "if cfg!(crossbeam_loom) { 0 } else { max }", "max")];
@@ -180,8 +182,8 @@ const MUTATIONS: &[Mutation] = &[
         "cell_is_born_with_another_count",
         patch(
             "cell.rs",
-            "word: AtomicU64::new(USE | clamp(n)), last: AtomicU64::new(clamp(n))",
-            "word: AtomicU64::new(USE | clamp(n)), last: AtomicU64::new(clamp(n) + 1)",
+            "last: AtomicU64::new(units) }",
+            "last: AtomicU64::new(units + 1) }",
         ),
     ),
     stub(
@@ -631,8 +633,8 @@ const MUTATIONS: &[Mutation] = &[
         "still_spares_what_is_in_use",
         patch(
             "admit.rs",
-            "if let Some(units) = entry.cell().seal(Cause::Capacity) {",
-            "if let Some(units) = entry.cell().seal(Cause::Capacity).filter(|_| false) {",
+            "if let Some(units) = entry.seal(Cause::Capacity) {",
+            "if let Some(units) = entry.seal(Cause::Capacity).filter(|_| false) {",
         ),
     ),
     still(
@@ -649,8 +651,8 @@ const MUTATIONS: &[Mutation] = &[
         "still_adds_relaxed",
         patch(
             "cell.rs",
-            "self.word.fetch_add(USE + n, Ordering::Release)",
-            "self.word.fetch_add(USE + n, Ordering::Relaxed)",
+            "self.word.fetch_add(uses + n, Ordering::Release)",
+            "self.word.fetch_add(uses + n, Ordering::Relaxed)",
         ),
     ),
     still(

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hash};
 use std::ptr::NonNull;
 
 use crate::cell::{Amount, MAX_COUNT};
-use crate::engine::{Engine, Touch};
+use crate::engine::{Engine, Hit, Touch};
 use crate::entry::{Entry, Ref};
 use crate::hash::{KeyHash, RandomState};
 use crate::reclaim::pin;
@@ -71,13 +71,11 @@ where
             let engine = self.store.engine();
             let time = engine.time();
             // SAFETY: our hold keeps the entry alive.
-            if let (Touch::Counted(count), moved) =
+            if let (Touch::Counted(count), owes) =
                 engine.touch(unsafe { entry.as_ref() }, Amount::once(n), time)
             {
-                if moved {
-                    let mut out = Removals::new(engine);
-                    engine.pay_for_handle(self.hash, time, &mut out);
-                    out.deliver();
+                if owes {
+                    engine.pay(self.hash);
                 }
                 return count;
             }
@@ -107,9 +105,16 @@ where
         let mut out = Removals::new(engine);
         let amount = Amount::once(n);
         let hold = |entry: Ref<'_, K>| Held::take(engine, entry);
-        let found = engine.hit_with(self.hash, &self.key, amount, &pin(), &mut out, hold);
-        let result =
-            found.or_else(|_| engine.admit(self.hash, self.key.clone(), amount, &mut out, hold));
+        let found = engine.hit(self.hash, &self.key, amount, &pin(), hold);
+        let result = match found {
+            Ok(Hit { count, owes, bound }) => {
+                if owes {
+                    engine.pay(self.hash);
+                }
+                Ok((count, bound))
+            }
+            Err(_) => engine.admit(self.hash, self.key.clone(), amount, &mut out, hold),
+        };
         let count = match result {
             Ok((count, held)) => {
                 // What the user's code may have bound meanwhile goes.

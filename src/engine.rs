@@ -17,7 +17,6 @@ use crate::budget::{Permit, Permits};
 use crate::cell::{Amount, Cause, State};
 use crate::clock_list::{HEED, Lists};
 use crate::entry::{CORE, Entry, Ref, SHARD, Sealed};
-use crate::expiry::IDLE_BUCKETS;
 use crate::hash::KeyHash;
 use crate::index::{Found, Head, Index};
 use crate::ledger::{Ledger, Units};
@@ -45,6 +44,14 @@ pub(crate) enum Touch {
     Counted(u64),
     Idle,
     Ended,
+}
+
+/// A use was counted.
+pub(crate) struct Hit<R> {
+    pub(crate) count: u64,
+    /// It has moved its entry's tick, and is to [`pay`](Engine::pay) for expiry.
+    pub(crate) owes: bool,
+    pub(crate) bound: R,
 }
 
 /// There was no live entry of the key: the head of its chain, unless an idle life has to be ended
@@ -180,33 +187,17 @@ impl<K: Send + Sync + 'static> Engine<K> {
         }
     }
 
-    /// Counts on the live entry of the key, if there is one; else says where a new one goes.
+    /// Counts on the live entry of the key, if there is one, and calls `bind` with it; else says
+    /// where a new one goes.
     #[inline]
-    pub(crate) fn hit<Q>(
+    pub(crate) fn hit<Q, R>(
         &self,
         hash: KeyHash,
         key: &Q,
         n: Amount,
         guard: &Guard,
-        out: &mut Removals<'_, K>,
-    ) -> Result<u64, Missed<K>>
-    where
-        Q: Hash + Equivalent<K> + ?Sized,
-    {
-        self.hit_with(hash, key, n, guard, out, |_| ()).map(|(count, ())| count)
-    }
-
-    /// As [`hit`](Self::hit), and calls `bind` with the entry.
-    #[inline]
-    pub(crate) fn hit_with<Q, R>(
-        &self,
-        hash: KeyHash,
-        key: &Q,
-        n: Amount,
-        guard: &Guard,
-        out: &mut Removals<'_, K>,
         bind: impl FnOnce(Ref<'_, K>) -> R,
-    ) -> Result<(u64, R), Missed<K>>
+    ) -> Result<Hit<R>, Missed<K>>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
@@ -214,15 +205,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
         let Some(entry) = first else {
             return Err(Missed(Some(head)));
         };
-        let time = self.time();
-        match self.touch(&entry, n, time) {
-            (Touch::Counted(count), moved) => {
-                let bound = bind(entry);
-                if moved {
-                    self.expire_some(hash, IDLE_BUCKETS, time, guard, out);
-                }
-                Ok((count, bound))
-            }
+        match self.touch(&entry, n, self.time()) {
+            (Touch::Counted(count), owes) => Ok(Hit { count, owes, bound: bind(entry) }),
             (Touch::Ended, _) => {
                 // Its stripes are sealed before the next life begins.
                 entry.read();

@@ -172,7 +172,10 @@ impl<K> Entry<K> {
     /// The count together with the stripes, of which `own` is the cell's.
     #[inline]
     pub(crate) fn with_stripes(&self, own: u64) -> u64 {
-        self.stripes().map_or(own, |stripes| stripes.units(own))
+        match self.stripes() {
+            None => own,
+            Some(stripes) => stripes.units(own),
+        }
     }
 
     /// Units while the life lasts, of which the cell was seen.

@@ -99,10 +99,14 @@ impl<K: Send + Sync + 'static> Engine<K> {
         }
     }
 
-    /// A handle's hit that moved the tick pays for expiry as any other.
+    /// A hit that moved its entry's tick pays for expiry. The caller is not pinned.
     #[cold]
-    pub(crate) fn pay_for_handle(&self, hash: KeyHash, time: Time<'_>, out: &mut Removals<'_, K>) {
-        let guard = pin();
-        self.expire_some(hash, IDLE_BUCKETS, time, &guard, out);
+    pub(crate) fn pay(&self, hash: KeyHash) {
+        let mut out = Removals::new(self);
+        {
+            let guard = pin();
+            self.expire_some(hash, IDLE_BUCKETS, self.time(), &guard, &mut out);
+        }
+        out.deliver();
     }
 }

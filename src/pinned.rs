@@ -7,7 +7,8 @@ use std::hash::{BuildHasher, Hash};
 use equivalent::Equivalent;
 
 use crate::cell::{Amount, MAX_COUNT};
-use crate::hash::RandomState;
+use crate::engine::Hit;
+use crate::hash::{KeyHash, RandomState};
 use crate::key::ToKey;
 use crate::reclaim::{Guard, pin};
 use crate::removal::Removals;
@@ -62,16 +63,31 @@ where
         Q: ToKey<K> + ?Sized,
     {
         let hash = self.store.hash(key);
+        let hit =
+            self.with(|guard| self.store.engine().hit(hash, key, Amount::once(n), guard, |_| ()));
+        match hit {
+            Ok(Hit { count, owes, .. }) => {
+                if owes {
+                    self.store.engine().pay(hash);
+                }
+                count
+            }
+            Err(_) => self.admit(hash, key, n),
+        }
+    }
+
+    /// Without the pin.
+    #[cold]
+    fn admit<Q>(&self, hash: KeyHash, key: &Q, n: u64) -> u64
+    where
+        Q: ToKey<K> + ?Sized,
+    {
+        drop(self.guard.take());
         let engine = self.store.engine();
         let mut out = Removals::new(engine);
-        let hit = self.with(|guard| engine.hit(hash, key, Amount::once(n), guard, &mut out));
-        let count = hit.unwrap_or_else(|_| {
-            drop(self.guard.take());
-            let admitted = self.store.admit(hash, key.to_key(), Amount::once(n), &mut out);
-            admitted.unwrap_or(n.min(MAX_COUNT))
-        });
+        let admitted = engine.admit(hash, key.to_key(), Amount::once(n), &mut out, |_| ());
         out.deliver();
-        count
+        admitted.map_or(n.min(MAX_COUNT), |(count, ())| count)
     }
 
     /// As [`CounterStore::get`].

@@ -12,7 +12,7 @@ use crate::buffer::Buffer;
 use crate::builder::Builder;
 use crate::cell::{Amount, MAX_COUNT};
 use crate::counter::Counter;
-use crate::engine::{Engine, Missed};
+use crate::engine::{Engine, Hit, Missed};
 use crate::entry::Ref;
 use crate::error::Rejected;
 use crate::hash::{KeyHash, RandomState};
@@ -186,38 +186,53 @@ where
         Q: ToKey<K> + ?Sized,
     {
         let hash = self.hash(key);
-        let mut out = Removals::new(self.engine());
         let guard = pin();
-        let result = match self.engine().hit(hash, key, Amount::once(n), &guard, &mut out) {
-            Ok(count) => {
+        match self.engine().hit(hash, key, Amount::once(n), &guard, |_| ()) {
+            Ok(Hit { count, owes, .. }) => {
                 drop(guard);
+                if owes {
+                    self.engine().pay(hash);
+                }
                 Ok(count)
             }
-            Err(missed) => self.admit_form(hash, key, Amount::once(n), (missed, guard), &mut out),
-        };
-        out.deliver();
-        result
+            Err(missed) => self.admit_form(hash, key, Amount::once(n), missed, guard),
+        }
     }
 
     /// As [`increment`](Self::increment), without a clone when the key is new.
     pub fn increment_owned(&self, key: K) -> u64 {
-        let (hash, one) = (self.hash(&key), Amount::once(1));
+        let hash = self.hash(&key);
         let mut out = Removals::new(self.engine());
+        let result = self.add_owned(hash, key, Amount::once(1), &mut out, |_| ());
+        out.deliver();
+        result.unwrap_or(1)
+    }
+
+    /// Calls `bind` when it has counted. The caller delivers.
+    fn add_owned(
+        &self,
+        hash: KeyHash,
+        key: K,
+        n: Amount,
+        out: &mut Removals<'_, K>,
+        bind: impl Copy + FnOnce(Ref<'_, K>),
+    ) -> Result<u64, Rejected> {
+        let engine = self.engine();
         let guard = pin();
-        let result = match self.engine().hit(hash, &key, one, &guard, &mut out) {
-            Ok(count) => {
+        match engine.hit(hash, &key, n, &guard, bind) {
+            Ok(Hit { count, owes, .. }) => {
                 // The key is dropped outside the pin.
                 drop(guard);
+                if owes {
+                    engine.pay(hash);
+                }
                 Ok(count)
             }
             Err(missed) => {
-                let admitted =
-                    self.engine().admit_missed(hash, key, one, (missed, guard), &mut out, |_| ());
+                let admitted = engine.admit_missed(hash, key, n, (missed, guard), out, bind);
                 admitted.map(|(count, ())| count)
             }
-        };
-        out.deliver();
-        result.unwrap_or(1)
+        }
     }
 
     /// Adds what a buffer has gathered. If the user's code panics before it was counted, it is
@@ -231,20 +246,11 @@ where
                 }
             }
         }
-        let engine = self.engine();
-        let counted = Counted(Cell::new(false), engine, hash, amount);
-        let bind = |_: Ref<'_, K>| counted.0.set(true);
-        let mut out = Removals::new(engine);
-        let guard = pin();
-        match engine.hit_with(hash, &key, amount, &guard, &mut out, bind) {
-            // The key is dropped outside the pin.
-            Ok(_) => drop(guard),
-            Err(missed) => {
-                _ = engine.admit_missed(hash, key, amount, (missed, guard), &mut out, bind);
-                // A rejection has counted it.
-                counted.0.set(true);
-            }
-        }
+        let counted = Counted(Cell::new(false), self.engine(), hash, amount);
+        let mut out = Removals::new(self.engine());
+        _ = self.add_owned(hash, key, amount, &mut out, |_| counted.0.set(true));
+        // A rejection has counted it too.
+        counted.0.set(true);
         out.deliver();
     }
 
@@ -254,32 +260,23 @@ where
         hash: KeyHash,
         key: &Q,
         n: Amount,
-        (missed, guard): (Missed<K>, Guard),
-        out: &mut Removals<'_, K>,
+        missed: Missed<K>,
+        guard: Guard,
     ) -> Result<u64, Rejected>
     where
         Q: ToKey<K> + ?Sized,
     {
+        let engine = self.engine();
+        let mut out = Removals::new(engine);
         let admitted = if Q::IS_PLAIN {
-            self.engine().admit_missed(hash, key.to_key(), n, (missed, guard), out, |_| ())
+            engine.admit_missed(hash, key.to_key(), n, (missed, guard), &mut out, |_| ())
         } else {
             // The user's code runs outside pins.
             drop(guard);
-            self.engine().admit(hash, key.to_key(), n, out, |_| ())
+            engine.admit(hash, key.to_key(), n, &mut out, |_| ())
         };
+        out.deliver();
         admitted.map(|(count, ())| count)
-    }
-
-    /// Not pinned: the key may be dropped here.
-    #[cold]
-    pub(crate) fn admit(
-        &self,
-        hash: KeyHash,
-        key: K,
-        n: Amount,
-        out: &mut Removals<'_, K>,
-    ) -> Result<u64, Rejected> {
-        self.engine().admit(hash, key, n, out, |_| ()).map(|(count, ())| count)
     }
 
     /// The count of a key, if it is live. Does not count as use. Lock-free; wait-free without a

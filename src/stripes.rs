@@ -48,6 +48,7 @@ impl Stripes {
     /// called and what it is when it returns.
     ///
     /// By `read`, so that an add that came too late to a sealed cell does not show.
+    #[cold]
     pub(crate) fn units(&self, own: u64) -> u64 {
         let units = self.cells.iter().map(|cell| match cell.read() {
             State::Live(units) | State::Ended(_, units) => units,

@@ -20,6 +20,7 @@ mod layers {
     mod clock_list;
     mod index;
     mod ledger;
+    mod stripes;
 
     crate::models! {
         cell::two_adders_and_a_sealer,
@@ -39,6 +40,8 @@ mod layers {
         ledger::two_credits_and_a_reader,
         ledger::two_owners_and_a_reader,
         ledger::a_credit_and_a_reader_that_credits,
+        stripes::two_makers_and_a_sealer,
+        stripes::an_adder_a_sealer_and_a_reader,
     }
 }
 
@@ -71,9 +74,11 @@ mod still {
     use crate::trees::still as tree;
 
     mod expiry;
+    mod owners;
     mod race;
     mod sample;
     mod snapshots;
+    mod stripes;
 
     crate::models! {
         race::an_increment_a_remove_and_an_eviction_of_one_key,
@@ -83,6 +88,11 @@ mod still {
         expiry::an_expiry_against_a_use,
         expiry::two_uses_in_two_ticks,
         snapshots::two_snapshots_against_adds_and_an_eviction,
+        owners::two_removes_and_the_next_owner,
+        owners::an_admission_against_a_remove,
+        stripes::a_striped_handle_against_a_remove,
+        stripes::a_next_life_against_a_striped_handle,
+        expiry::an_expiry_against_a_striped_use,
     }
 }
 

@@ -71,7 +71,7 @@ macro_rules! watched {
 }
 
 watched!(AtomicBool, bool, swap);
-watched!(AtomicU64, u64, swap, fetch_add, fetch_sub, fetch_max);
+watched!(AtomicU64, u64, swap, fetch_add, fetch_sub, fetch_max, fetch_min);
 watched!(AtomicUsize, usize, swap, fetch_add, fetch_sub);
 watched!(AtomicPtr<T>, *mut T, swap);
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::tree::cell::Cause;
+use super::tree::cell::{Amount, Cause};
 use super::tree::clock_list::{Gone, Roster};
 use super::tree::entry::{CORE, Entry, HANDLE, REPORT, Ref, SHARD};
 use super::tree::hash::KeyHash;
@@ -31,9 +31,9 @@ impl Held {
         let (limbo, roster) = (Limbo::new(1, 0, 0), Roster::new(1, 1));
         let (limbo, roster) = (Arc::new(limbo), Arc::new(roster));
         let hash = KeyHash::mixed(KEY as u64);
-        limbo.slot(hash).expect("the first").attach();
+        limbo.slot_now(0).expect("the first").attach();
         let mut entry = Box::new(Entry::new(hash, KEY, holds));
-        entry.prepare(1, 0, None);
+        entry.prepare(Amount::once(1), 0, None);
         let held = Self { limbo, roster, entry: Box::into_raw(entry) };
         held.roster.arrive(held.get());
         let gone = held.roster.own(|_| ()).expect("nobody else has it").1;
@@ -48,7 +48,7 @@ impl Held {
 
     /// The owner of the shard ends the life and lets go of the entry: all of it but the free.
     fn bury(&self) -> Gone<usize> {
-        self.get().cell().seal(Cause::Removed).expect("the only sealer");
+        self.get().seal(Cause::Removed).expect("the only sealer");
         let ((), gone) = self.roster.own(|lists| lists.bury(self.get())).expect("the only owner");
         gone
     }
@@ -81,7 +81,7 @@ impl Held {
 /// Its slot went back, and may be had again.
 fn is_free(limbo: &Limbo<usize>) {
     assert_eq!(limbo.exist(), 0, "its slot went back, once");
-    assert!(limbo.slot(KeyHash::mixed(0)).is_some());
+    assert!(limbo.slot_now(0).is_some());
 }
 
 /// loom itself sees to it that the entry does not leak and is not freed twice.

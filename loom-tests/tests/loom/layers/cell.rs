@@ -3,13 +3,20 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use super::tree::cell::{Cause, Cell, MAX_COUNT, State};
+use super::tree::cell::{Amount, Cause, Cell, MAX_COUNT, State};
 use crate::explore::explore;
+
+/// As an entry begins its life.
+fn born(units: u64) -> Cell {
+    let mut cell = Cell::unused();
+    cell.restart(Amount::once(units));
+    cell
+}
 
 /// What was sealed is what the adders were told that they had counted.
 pub(crate) fn two_adders_and_a_sealer() {
     explore("cell, two adders and a sealer", 3, 100, || {
-        let cell = Arc::new(Cell::new(1));
+        let cell = Arc::new(born(1));
         let adders = [2, 4].map(|n| {
             let cell = Arc::clone(&cell);
             thread::spawn(move || cell.add(n).map(|count| (n, count)).ok())
@@ -32,7 +39,7 @@ pub(crate) fn two_adders_and_a_sealer() {
 /// Nobody's overshoot is taken back twice, and none is sealed.
 pub(crate) fn adders_at_the_top() {
     explore("cell, adders at the top and a sealer", 3, 100, || {
-        let cell = Arc::new(Cell::new(MAX_COUNT - 1));
+        let cell = Arc::new(born(MAX_COUNT - 1));
         let adders = [1, 3].map(|n| {
             let cell = Arc::clone(&cell);
             thread::spawn(move || cell.add(n).ok())
@@ -56,7 +63,7 @@ pub(crate) fn adders_at_the_top() {
 /// Whoever sees the seal sees the exact count, whatever the losers of the race had announced.
 pub(crate) fn two_sealers_an_adder_and_a_reader() {
     explore("cell, two sealers, an adder and a reader", 2, 1000, || {
-        let cell = Arc::new(Cell::new(1));
+        let cell = Arc::new(born(1));
         let sealers = [Cause::Idle, Cause::Removed].map(|cause| {
             let cell = Arc::clone(&cell);
             thread::spawn(move || cell.seal(cause).map(|units| State::Ended(cause, units)))

@@ -2,6 +2,7 @@
 
 #[allow(dead_code)] // No file uses all of it.
 mod published {
+    use super::super::tree::cell::Amount;
     use super::super::tree::entry::{Entry, Ref, SHARD};
     use super::super::tree::hash::KeyHash;
 
@@ -13,7 +14,7 @@ mod published {
     /// A new life, of so many units.
     pub(super) fn entry(key: usize, units: u64) -> Box<Entry<usize>> {
         let mut entry = Box::new(Entry::new(hash(), key, SHARD));
-        entry.prepare(units, 0, None);
+        entry.prepare(Amount::once(units), 0, None);
         entry
     }
 

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use super::tree::spare::{Blank, Blanks, Spares};
+use super::tree::spare::{Blanks, Spares};
 use crate::explore::explore;
 
-fn blanks(n: usize) -> impl Iterator<Item = Blank<usize>> {
-    (0..n).map(|_| Box::new_uninit())
+fn blanks(n: usize) -> Blanks<usize> {
+    let mut blanks = Blanks::new();
+    (0..n).for_each(|_| blanks.push(Box::new_uninit()));
+    blanks
 }
 
 /// The owner of the shard, an admission that is not, and a free.
@@ -27,10 +29,10 @@ pub(crate) fn no_blank_twice() {
         let taker = {
             let spares = Arc::clone(&spares);
             thread::spawn(move || {
-                let first = spares.pop();
                 // As a free that follows an admission.
-                let kept = first.map_or(0, |blank| spares.keep(std::iter::once(blank)));
-                assert!(kept <= 1);
+                let mut used = Blanks::new();
+                spares.pop().into_iter().for_each(|blank| used.push(blank));
+                spares.keep(used);
                 spares.pop()
             })
         };

@@ -47,6 +47,31 @@ pub(crate) fn an_expiry_against_a_use() {
     });
 }
 
+/// As above, where the handle has a stripe of its own: the use in another tick is not on it alone.
+pub(crate) fn an_expiry_against_a_striped_use() {
+    explore("store, an expiry against a striped use", 2, 1000, || {
+        let (store, told, mock) = store();
+        let striped = store.striped(&1);
+        striped.add(1);
+        mock.increment(TTL);
+        let pruner = {
+            let store = store.clone();
+            thread::spawn(move || {
+                mock.increment(1_u64);
+                store.prune()
+            })
+        };
+        striped.add(2);
+        pruner.join().unwrap();
+        let ends = told.ends();
+        match striped.get() {
+            Some(3) => assert_eq!(ends, [], "ended early"),
+            next => assert_eq!((ends, next), (vec![(1, 1, Cause::Idle)], Some(2)), "ended early"),
+        }
+        assert_eq!(balances(&store, &told, 3), 0);
+    });
+}
+
 /// A slow thread does not move the tick back behind that of a later use.
 pub(crate) fn two_uses_in_two_ticks() {
     explore("store, two uses in two ticks", 3, 100, || {

@@ -3,6 +3,7 @@
 use loom::thread;
 
 use super::tree::Cause;
+use super::tree::cell::Amount;
 use super::tree::engine::Touch;
 use super::tree::hash::KeyHash;
 use super::tree::reclaim::pin;
@@ -23,7 +24,9 @@ pub(crate) fn an_eviction_while_the_lists_are_taken() {
                 let (engine, hash, guard) = (store.engine(), KeyHash::of(&Same, &1_u8), pin());
                 let entry = engine.index.find(hash, &1, &guard).first;
                 let used = engine.own_lists(engine.shard(hash), &guard, |_| {
-                    entry.is_some_and(|e| matches!(engine.touch(&e, 1, None).0, Touch::Counted(_)))
+                    entry.is_some_and(|e| {
+                        matches!(engine.touch(&e, Amount::once(1), None).0, Touch::Counted(_))
+                    })
                 });
                 used.unwrap_or(false)
             })

@@ -1,0 +1,52 @@
+// Striped handles against the end of their entry.
+
+use loom::thread;
+
+use super::tree::Cause;
+use crate::explore::explore;
+
+use kit::{balances, live, store};
+
+include!("../kit.rs");
+
+/// A unit is in the life that was removed, or in the next.
+pub(crate) fn a_striped_handle_against_a_remove() {
+    explore("store, a striped handle against a remove", 2, 1000, || {
+        let (store, told) = store(2);
+        let striped = store.striped(&1);
+        striped.add(1);
+        let other = {
+            let store = store.clone();
+            thread::spawn(move || store.remove(&1))
+        };
+        striped.add(2);
+        striped.add(4);
+        let removed = other.join().unwrap().expect("live all along, until this");
+        assert!([1, 3, 7].contains(&removed), "each unit once: {removed}");
+        assert_eq!(told.ends(), [(1, removed, Cause::Removed)]);
+        let next = 7 - removed;
+        assert_eq!(striped.get(), (next > 0).then_some(next), "each unit once");
+        assert_eq!(live(&store), if next > 0 { vec![(1, next)] } else { vec![] });
+        assert_eq!(balances(&store, &told, 7), 0);
+    });
+}
+
+/// The next life begins when all stripes of this one are sealed: who was told that a key has begun
+/// again does not see the old life go on.
+pub(crate) fn a_next_life_against_a_striped_handle() {
+    explore("store, a remove and a next life against a striped handle", 2, 1000, || {
+        let (store, told) = store(2);
+        let striped = store.striped(&1);
+        striped.add(1);
+        let other = {
+            let store = store.clone();
+            thread::spawn(move || store.remove(&1))
+        };
+        let count = store.add(&1, 8);
+        striped.add(2);
+        let removed = other.join().unwrap().expect("live all along, until this");
+        let all = if count == 8 { (1, 10) } else { (11, 0) };
+        assert!((removed, 11 - removed) == all || removed == 9 && count == 9, "{removed}, {count}");
+        assert_eq!(balances(&store, &told, 11), 0);
+    });
+}
