@@ -69,10 +69,10 @@ where
     pub fn add(&self, n: u64) -> u64 {
         if let Some(entry) = self.entry.get() {
             let engine = self.store.engine();
-            let time = engine.time();
             // SAFETY: our hold keeps the entry alive.
+            let entry = unsafe { entry.as_ref() };
             if let (Touch::Counted(count), owes) =
-                engine.touch(unsafe { entry.as_ref() }, Amount::once(n), time)
+                engine.touch(entry, Amount::once(n), engine.time())
             {
                 if owes {
                     engine.pay(self.hash);

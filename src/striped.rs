@@ -23,7 +23,7 @@ use crate::hash::RandomState;
 ///
 /// The first handle gives the key's entry as many stripes as the machine has processors, 128 bytes
 /// each, until its life ends. For a key that is counted by one thread at a time, use
-/// [`counter`](CounterStore::counter). Everything else is as with [`Counter`]: never orphaned, does
+/// [`counter`]. Everything else is as with [`Counter`]: never orphaned, does
 /// not protect from eviction, keeps its store alive; `Send` and not `Sync`, so each thread takes a
 /// clone, which gets another stripe.
 ///
