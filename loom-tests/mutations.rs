@@ -508,6 +508,56 @@ const MUTATIONS: &[Mutation] = &[
             "seat.place",
         ),
     ),
+    // ---- stripes --------------------------------------------------------------------------------
+    stub(
+        "stripes_are_published_relaxed",
+        patch(
+            "stripes.rs",
+            "compare_exchange(null, new, Ordering::AcqRel, Ordering::Acquire)",
+            "compare_exchange(null, new, Ordering::Relaxed, Ordering::Acquire)",
+        ),
+    ),
+    stub(
+        "stripes_of_others_relaxed",
+        patch(
+            "stripes.rs",
+            "compare_exchange(null, new, Ordering::AcqRel, Ordering::Acquire)",
+            "compare_exchange(null, new, Ordering::AcqRel, Ordering::Relaxed)",
+        ),
+    ),
+    stub(
+        "stripes_are_found_relaxed",
+        patch(
+            "stripes.rs",
+            "self.0.load(Ordering::Acquire).as_ref()",
+            "self.0.load(Ordering::Relaxed).as_ref()",
+        ),
+    ),
+    // A use on the entry's own cell says that there are stripes.
+    stub(
+        "stripes_are_not_seen",
+        patch(
+            "cell.rs",
+            "self.word.fetch_add(uses + n, Ordering::Release)",
+            "self.word.fetch_add(uses + n, Ordering::Relaxed)",
+        ),
+    ),
+    stub(
+        "stripes_show_late_adds",
+        patch(
+            "stripes.rs",
+            "match cell.read() { State::Live(units) | State::Ended(_, units) => units, }",
+            "cell.look().units()",
+        ),
+    ),
+    stub(
+        "stripes_are_not_sealed_by_readers",
+        patch(
+            "entry.rs",
+            "State::Ended(cause, self.seal_stripes(units, cause))",
+            "State::Ended(cause, self.with_stripes(units))",
+        ),
+    ),
     // ---- who frees ------------------------------------------------------------------------------
     at_once(
         "limbo_lets_go_relaxed",
@@ -679,6 +729,50 @@ const MUTATIONS: &[Mutation] = &[
             "State::Ended(cause, count) => {",
         ),
     ),
+    still(
+        "still_heeds_nothing",
+        patch("engine.rs", "if let State::Ended(cause, units) = entry.read() {", "if let (State::Ended(cause, units), false) = (entry.read(), true) {"),
+    ),
+    still(
+        "still_heeds_and_counts",
+        patch(
+            "engine.rs",
+            "if let State::Ended(cause, units) = entry.read() {",
+            "if let State::Ended(cause, units) = entry.read() {
+                Tally::count_owned(&self.shard(entry.hash()).owned.ended[cause.index()]);",
+        ),
+    ),
+    still("still_leaves_no_note", patch("engine.rs", "shard.roster.depart(entry);", "")),
+    still("still_forgets_the_lists", patch("engine.rs", "lists.bury(entry);", "")),
+    still(
+        "still_lets_the_next_life_overlap",
+        patch(
+            "engine.rs",
+            "entry.read(); Err(Missed(Some(head)))",
+            "Err(Missed(Some(head)))",
+        ),
+    ),
+    still(
+        "still_trusts_an_old_tick",
+        patch(
+            "striped.rs",
+            "Engine::<K>::tick(time) == self.tick.get()",
+            "Engine::<K>::tick(time) >= self.tick.get()",
+        ),
+    ),
+    still(
+        "still_uses_unseen_stripes",
+        patch(
+            "striped.rs",
+            "let all = entry.stripes_or_make(stripes());",
+            "let counted = entry.cell().add(0);
+            let all = entry.stripes_or_make(stripes());
+            if counted.is_ok() {
+                self.stripe.set(Some(NonNull::from(all.cell(0))));
+            }
+            return;",
+        ),
+    ),
     // ---- the whole store, on the real epoch -----------------------------------------------------
     real("store_frees_at_once", patch("reclaim.rs", "unsafe { self.0.defer_unchecked(f) }", "f()")),
     real(
@@ -687,6 +781,14 @@ const MUTATIONS: &[Mutation] = &[
             "removal.rs",
             "unsafe { self.engine.limbo().let_go(held, REPORT, &guard) };",
             "let _ = (held, REPORT, guard);",
+        ),
+    ),
+    real(
+        "store_counts_without_owning",
+        patch(
+            "engine.rs",
+            "Tally::count(&shard.tally.ended[cause.index()]);",
+            "Tally::count_owned(&shard.owned.ended[cause.index()]);",
         ),
     ),
     real("store_seals_blindly", SEAL_BLINDLY),
@@ -711,10 +813,7 @@ const MUTATIONS: &[Mutation] = &[
         patch(
             "limbo.rs",
             "// SAFETY: the owner took it out of everybody's reach, and handed it over.",
-            "self.release(1);
-            // SAFETY: it lives until it is freed, and only its report may look at its holds.
-            unsafe { (*first).holds().fetch_add(UNCOUNTED, Ordering::Relaxed) };
-            // SAFETY: as before.",
+            "self.release(1);",
         ),
     ),
     on(

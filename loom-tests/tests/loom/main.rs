@@ -91,6 +91,7 @@ mod still {
         owners::two_removes_and_the_next_owner,
         owners::an_admission_against_a_remove,
         stripes::a_striped_handle_against_a_remove,
+        stripes::a_handle_that_is_striped_during_a_remove,
         stripes::a_next_life_against_a_striped_handle,
         expiry::an_expiry_against_a_striped_use,
     }
@@ -110,6 +111,7 @@ mod store {
         whole::nothing_is_touched_after_its_end,
         whole::a_handle_against_an_eviction,
         whole::a_snapshot_against_an_eviction,
+        whole::two_removes,
         handles::an_eviction_and_a_handle_that_admits_again,
         handles::a_handle_taken_during_a_remove,
         bound::a_thread_that_stays_pinned,
@@ -165,6 +167,7 @@ mod mutants {
     }
 
     mutants! { "store";
+        store_counts_without_owning: whole::two_removes, "each life ends once";
         store_counts_on_the_dead: handles::an_eviction_and_a_handle_that_admits_again, "each unit once";
         store_frees_at_once: whole::nothing_is_touched_after_its_end, "Causality violation";
         store_gives_slots_back_early: bound::a_thread_that_stays_pinned, "went back early";
@@ -183,11 +186,18 @@ mod mutants {
         still_counts_on_the_dead: race::an_increment_a_remove_and_an_eviction_of_one_key, "each life once";
         still_counts_the_credited: snapshots::two_snapshots_against_adds_and_an_eviction, "each unit once";
         still_forgets_the_uncredited: snapshots::two_snapshots_against_adds_and_an_eviction, "each unit once";
+        still_forgets_the_lists: owners::an_admission_against_a_remove, "left the lists";
+        still_heeds_and_counts: owners::two_removes_and_the_next_owner, "each life ends once";
+        still_heeds_nothing: owners::two_removes_and_the_next_owner, "it is credited";
         still_judges_before_it_looks: expiry::an_expiry_against_a_use, "ended early";
+        still_leaves_no_note: owners::two_removes_and_the_next_owner, "it is credited";
+        still_lets_the_next_life_overlap: stripes::a_next_life_against_a_striped_handle, "removed";
         still_moves_the_tick_back: expiry::two_uses_in_two_ticks, "ended early";
         still_samples_nobody: sample::two_evictions_at_once, "visible entr";
         still_seals_blindly: race::an_increment_a_remove_and_an_eviction_of_one_key, "each life";
         still_spares_what_is_in_use: sample::an_eviction_while_the_lists_are_taken, "a visible entry";
+        still_trusts_an_old_tick: expiry::an_expiry_against_a_striped_use, "ended early";
+        still_uses_unseen_stripes: stripes::a_handle_that_is_striped_during_a_remove, "each unit once";
     }
 
     mutants! { "at_once";
@@ -264,6 +274,13 @@ mod mutants {
         roster_takes_arrivals_relaxed: clock_list::arrivals_against_owners, "Causality violation";
         roster_takes_notes_relaxed: clock_list::notes_against_owners, "caught";
         roster_takes_relaxed: clock_list::arrivals_against_owners, "Causality violation";
+
+        stripes_are_found_relaxed: stripes::an_adder_a_sealer_and_a_reader, "Causality violation";
+        stripes_are_not_sealed_by_readers: stripes::an_adder_a_sealer_and_a_reader, "a reader saw";
+        stripes_are_not_seen: stripes::two_makers_and_a_sealer, "the final count";
+        stripes_are_published_relaxed: stripes::two_makers_and_a_sealer, "Causality violation";
+        stripes_of_others_relaxed: stripes::two_makers_and_a_sealer, "Causality violation";
+        stripes_show_late_adds: stripes::an_adder_a_sealer_and_a_reader, "the final count";
     }
 }
 

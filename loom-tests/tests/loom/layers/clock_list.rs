@@ -86,7 +86,7 @@ fn finish(roster: Arc<Roster<usize>>, gone: &mut Keys) -> Keys {
 }
 
 pub(crate) fn arrivals_against_owners() {
-    explore("clock_list, three arrivals against three owners", 2, 1000, || {
+    explore("clock_list, three arrivals against three owners", 3, 10_000, || {
         let roster = Arc::new(Roster::new(2, 1));
         // More than one drain, so that an owner leaves some to the next.
         let entries = [0, 1, 2].map(Published::new);
@@ -110,7 +110,7 @@ pub(crate) fn arrivals_against_owners() {
 
 /// Whoever finds the shard taken leaves a note, and the next owner heeds it.
 pub(crate) fn notes_against_owners() {
-    explore("clock_list, two ends against owners", 2, 1000, || {
+    explore("clock_list, two ends against owners", 3, 10_000, || {
         let roster = Arc::new(Roster::new(2, 1));
         let entries = [0, 1].map(Published::new);
         roster.arrive(entries[0].get());
@@ -136,7 +136,7 @@ pub(crate) fn notes_against_owners() {
 
 /// It ends, and is buried, before the thread that has published it hands it to the lists.
 pub(crate) fn an_arrival_that_is_over() {
-    explore("clock_list, an arrival against its end", 3, 1000, || {
+    explore("clock_list, an arrival against its end", 3, 10_000, || {
         let roster = Arc::new(Roster::new(2, 1));
         let entry = Published::new(0);
         let ender = {
@@ -164,7 +164,7 @@ pub(crate) fn an_arrival_that_is_over() {
 
 /// An owner that makes room may meet a dead entry before its sealer comes by, or seal it itself.
 pub(crate) fn a_swept_dead_entry() {
-    explore("clock_list, a sweep against the end of an entry", 3, 1000, || {
+    explore("clock_list, a sweep against the end of an entry", 8, 5000, || {
         let roster = Arc::new(Roster::new(2, 1));
         let entries = [0, 1].map(Published::new);
         entries.iter().for_each(|entry| roster.arrive(entry.get()));

@@ -99,7 +99,7 @@ pub(crate) fn two_inserters_of_one_key() {
 /// A live entry is found, whatever is unlinked around it, and also over what was unlinked.
 pub(crate) fn find_against_unlink() {
     for (ended, live) in [([1, 3, 4], [2, 0]), ([3, 2, 4], [1, 0])] {
-        explore("index, two finds against an owner that unlinks", 3, 1000, move || {
+        explore("index, two finds against an owner that unlinks", 4, 10_000, move || {
             let chain = Chain::new(&[0, 1, 2, 3, 4]);
             let unlinked = ended.map(|key| chain.published(key));
             let owner = {
@@ -118,7 +118,7 @@ pub(crate) fn find_against_unlink() {
 
 /// Two new entries, of which one is the next life of the one that is being unlinked.
 pub(crate) fn inserts_against_unlink_of_the_head() {
-    explore("index, two inserters against unlink of the head", 2, 1000, || {
+    explore("index, two inserters against unlink of the head", 4, 10_000, || {
         let chain = Chain::new(&[0, 1]);
         let ended = chain.published(1);
         ended.get().cell().seal(Cause::Removed).unwrap();
@@ -138,7 +138,7 @@ pub(crate) fn inserts_against_unlink_of_the_head() {
 
 /// The owner looks for the predecessor down from a head that it has never seen.
 pub(crate) fn an_insert_against_unlink_below_the_head() {
-    explore("index, inserts against unlink below the head", 3, 100, || {
+    explore("index, inserts against unlink below the head", 3, 10_000, || {
         let chain = Chain::new(&[0, 1, 2]);
         let ended = [1, 0].map(|key| chain.published(key));
         let inserter = {

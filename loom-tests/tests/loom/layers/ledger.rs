@@ -135,7 +135,7 @@ impl Shard {
 /// The head of a chain, and one below it.
 pub(crate) fn a_credit_and_a_reader() {
     for key in [2, 0] {
-        explore("ledger, a credit and a reader", 3, 1000, move || {
+        explore("ledger, a credit and a reader", 4, 10_000, move || {
             let (shard, entries) = Shard::new();
             let owner = {
                 let (shard, entry) = (Arc::clone(&shard), entries[key]);
@@ -150,7 +150,7 @@ pub(crate) fn a_credit_and_a_reader() {
 
 /// Both copies of the totals are written while the reader is on its way.
 pub(crate) fn two_credits_and_a_reader() {
-    explore("ledger, two credits and a reader", 2, 1000, || {
+    explore("ledger, two credits and a reader", 3, 100_000, || {
         let (shard, entries) = Shard::new();
         let owner = {
             let shard = Arc::clone(&shard);
@@ -164,7 +164,7 @@ pub(crate) fn two_credits_and_a_reader() {
 
 /// Owners one after the other, or one for both.
 pub(crate) fn two_owners_and_a_reader() {
-    explore("ledger, two owners and a reader", 1, 1000, || {
+    explore("ledger, two owners and a reader", 2, 100_000, || {
         let (shard, entries) = Shard::new();
         let owners = [1, 0].map(|key| {
             let (shard, entry) = (Arc::clone(&shard), entries[key]);
@@ -178,7 +178,7 @@ pub(crate) fn two_owners_and_a_reader() {
 
 /// A reader that has ended a life itself sees it, whoever buries it, and sums never fall.
 pub(crate) fn a_credit_and_a_reader_that_credits() {
-    explore("ledger, a credit, and a credit and readings", 2, 1000, || {
+    explore("ledger, a credit, and a credit and readings", 3, 100_000, || {
         let (shard, entries) = Shard::new();
         let owner = {
             let (shard, entry) = (Arc::clone(&shard), entries[0]);

@@ -24,7 +24,7 @@ fn add(entry: &Entry<usize>, n: u64) -> u64 {
 
 /// Whoever makes the stripes, the sealer sees them.
 pub(crate) fn two_makers_and_a_sealer() {
-    explore("stripes, two makers and a sealer", 2, 1000, || {
+    explore("stripes, two makers and a sealer", 3, 10_000, || {
         let entry = Published::new(0);
         let adders = [2, 4].map(|n| thread::spawn(move || add(entry.get().get(), n)));
         let units = entry.get().seal(Cause::Removed).expect("the only sealer");
@@ -38,7 +38,7 @@ pub(crate) fn two_makers_and_a_sealer() {
 /// Who sees the seal sees the final count, though the sealer has not come to all stripes yet: from
 /// then on nothing is added.
 pub(crate) fn an_adder_a_sealer_and_a_reader() {
-    explore("stripes, an adder, a sealer and a reader", 2, 1000, || {
+    explore("stripes, an adder, a sealer and a reader", 2, 100_000, || {
         let entry = Published::new(0);
         assert_eq!(add(entry.get().get(), 8), 8);
         let adder = thread::spawn(move || {

@@ -49,7 +49,7 @@ pub(crate) fn an_expiry_against_a_use() {
 
 /// As above, where the handle has a stripe of its own: the use in another tick is not on it alone.
 pub(crate) fn an_expiry_against_a_striped_use() {
-    explore("store, an expiry against a striped use", 2, 1000, || {
+    explore("store, an expiry against a striped use", 2, 10_000, || {
         let (store, told, mock) = store();
         let striped = store.striped(&1);
         striped.add(1);

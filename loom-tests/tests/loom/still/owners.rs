@@ -30,7 +30,7 @@ fn is_settled(store: &Store) {
 }
 
 pub(crate) fn two_removes_and_the_next_owner() {
-    explore("store, two removes and the next owner", 3, 1000, || {
+    explore("store, two removes and the next owner", 6, 10_000, || {
         let (store, told) = store(2);
         store.add(&1, 1);
         store.add(&2, 2);
@@ -50,7 +50,7 @@ pub(crate) fn two_removes_and_the_next_owner() {
 
 /// An admission as the owner, which evicts, while its victim or its neighbour is removed.
 pub(crate) fn an_admission_against_a_remove() {
-    explore("store, an admission that evicts against a remove", 3, 1000, || {
+    explore("store, an admission that evicts against a remove", 3, 10_000, || {
         let (store, told) = store(2);
         store.add(&1, 1);
         store.add(&2, 2);

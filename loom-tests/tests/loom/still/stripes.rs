@@ -11,7 +11,7 @@ include!("../kit.rs");
 
 /// A unit is in the life that was removed, or in the next.
 pub(crate) fn a_striped_handle_against_a_remove() {
-    explore("store, a striped handle against a remove", 2, 1000, || {
+    explore("store, a striped handle against a remove", 3, 10_000, || {
         let (store, told) = store(2);
         let striped = store.striped(&1);
         striped.add(1);
@@ -31,10 +31,27 @@ pub(crate) fn a_striped_handle_against_a_remove() {
     });
 }
 
+/// Whoever seals the cell on which the handle has counted a use sees its stripes.
+pub(crate) fn a_handle_that_is_striped_during_a_remove() {
+    explore("store, a handle that is striped during a remove", 3, 1000, || {
+        let (store, told) = store(2);
+        store.add(&1, 1);
+        let other = {
+            let store = store.clone();
+            thread::spawn(move || store.remove(&1))
+        };
+        let striped = store.striped(&1);
+        striped.add(2);
+        let removed = other.join().unwrap().expect("live all along, until this");
+        assert!([0, 1, 3].contains(&removed), "each unit once: {removed}");
+        assert_eq!(balances(&store, &told, 3), 0);
+    });
+}
+
 /// The next life begins when all stripes of this one are sealed: who was told that a key has begun
 /// again does not see the old life go on.
 pub(crate) fn a_next_life_against_a_striped_handle() {
-    explore("store, a remove and a next life against a striped handle", 2, 1000, || {
+    explore("store, a remove and a next life against a striped handle", 2, 10_000, || {
         let (store, told) = store(2);
         let striped = store.striped(&1);
         striped.add(1);

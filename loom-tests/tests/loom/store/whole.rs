@@ -47,6 +47,22 @@ pub(crate) fn an_increment_a_remove_and_an_eviction() {
     });
 }
 
+/// One of the two may find the shard taken, and counts beside its owner.
+pub(crate) fn two_removes() {
+    explore("store, two removes", 2, 100, || {
+        let (store, told) = store(2);
+        store.increment(&1);
+        store.increment(&2);
+        let other = {
+            let store = store.clone();
+            thread::spawn(move || assert_eq!(store.remove(&1), Some(1)))
+        };
+        assert_eq!(store.remove(&2), Some(1));
+        other.join().unwrap();
+        assert_eq!(balances(&store, &told, 2), 0);
+    });
+}
+
 /// The thread that retires flushes, so that what it retired is really freed while the other one
 /// runs.
 pub(crate) fn nothing_is_touched_after_its_end() {
