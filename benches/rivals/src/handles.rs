@@ -1,0 +1,148 @@
+//! What a handle costs beside a bare atomic, and one key from several threads.
+
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use counterclock::CounterStore;
+use crossbeam_utils::CachePadded;
+
+use crate::contest::{Contest, Contestant, Progress};
+use crate::figure::Cell;
+use crate::output::{Out, ROUNDS, preamble};
+use crate::rivals::{Group, Rival, Store, play, with_ttl};
+use crate::speed::{Effort, Rows};
+use crate::workload::{Kind, Part, Workload};
+
+const CAPACITY: usize = 2048;
+/// Increments a thread and round: about 50 ms of bare atomics.
+const OPERATIONS: usize = 8_000_000;
+/// What hashes and looks up plays this part of it.
+const SHARE: usize = 8;
+
+pub const BARE: &str = "one padded atomic";
+pub const PRIVATE: &str = "a private padded atomic each";
+pub const HELD: &str = "held Counter";
+pub const HELD_TTL: &str = "held Counter, TTL";
+
+#[derive(Args)]
+pub struct Options {
+    /// Interleaved rounds; fewer than 15 do not count
+    #[arg(long, default_value_t = ROUNDS)]
+    rounds: usize,
+    /// Increments a thread and round [default: enough for 50 ms of bare atomics]
+    #[arg(long)]
+    operations: Option<usize>,
+    /// Numbers of threads that count one key
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2])]
+    threads: Vec<usize>,
+    /// Where the CSV files go [default: docs/performance]
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// One of each per thread; the first is the shared one.
+fn atomics(threads: usize) -> Vec<CachePadded<AtomicU64>> {
+    (0..threads).map(|_| CachePadded::new(AtomicU64::new(0))).collect()
+}
+
+fn bare(atomic: &AtomicU64, n: usize) {
+    for _ in 0..n {
+        black_box(atomic.fetch_add(1, Ordering::Relaxed));
+    }
+}
+
+/// Each thread makes a handle of its own, within the measured time: one hash and one search.
+fn held<'a>(name: &'static str, store: &'a CounterStore<String>) -> Contestant<'a> {
+    let contestant = Contestant::new(name, move |part, _| {
+        let Part::Repeat(key, n) = part else { unreachable!("one key is repeated") };
+        let counter = store.counter(key);
+        for _ in 0..n {
+            black_box(counter.increment());
+        }
+    });
+    contestant.rejecting(|| store.stats().rejections)
+}
+
+fn take_part(rival: Rival) -> bool {
+    let pinned = [Rival::CounterclockPinned, Rival::CounterclockPinnedTtl].contains(&rival);
+    rival.group() != Group::Floor && !pinned
+}
+
+/// One key, from all threads at once; that all was counted is checked at the end.
+pub fn measure(threads: usize, effort: Effort) -> Result<Cell> {
+    let rivals = Rival::ALL.into_iter().filter(|rival| take_part(*rival));
+    let stores: Vec<_> = rivals.map(|rival| (rival, rival.build::<str>(CAPACITY))).collect();
+    let handles = [(HELD, CounterStore::new(CAPACITY)), (HELD_TTL, with_ttl(CAPACITY))];
+    let (shared, private) = (atomics(1), atomics(threads));
+
+    let mut contestants = vec![
+        Contestant::new(BARE, |part, _| bare(&shared[0], part.len())),
+        Contestant::new(PRIVATE, |part, thread| bare(&private[thread], part.len())),
+    ];
+    contestants.extend(handles.iter().map(|(name, store)| held(name, store)));
+    // HERE: `store.buffer()`, each thread its own, flushed at the end of its part.
+    // HERE: `store.striped(key)`, each thread its own, by `add`.
+    contestants.extend(stores.iter().map(|(rival, store)| store_of(*rival, store.as_ref())));
+
+    let mut workload = Workload::new(Kind::One, CAPACITY);
+    let operations = effort.operations.unwrap_or(OPERATIONS);
+    let mut contest = Contest::new(contestants);
+    let what = format!("one key, threads: {threads}");
+    let progress = Progress::new(what, effort.rounds * contest.len());
+    // The first use is one thread's: of two that admit a key at once, some rivals lose one's count.
+    contest.warm_up(&workload.round(1, operations / 10 + SHARE));
+    for _ in 0..effort.rounds {
+        contest.round(&workload.round(threads, operations), &progress);
+    }
+    let cell = Cell { workload: "one key", capacity: CAPACITY, threads, records: contest.finish() };
+
+    let key = workload.round(1, 1);
+    let lines = key.lines();
+    let Part::Repeat(key, _) = lines[0].part() else { unreachable!("one key is repeated") };
+    let sum = |atomics: &[CachePadded<AtomicU64>]| {
+        atomics.iter().map(|atomic| atomic.load(Ordering::Relaxed)).sum()
+    };
+    check(&cell, BARE, sum(&shared))?;
+    check(&cell, PRIVATE, sum(&private))?;
+    for (name, store) in &handles {
+        check(&cell, name, store.get(key).unwrap_or(0))?;
+        ensure!(store.totals().recorded == store.get(key).unwrap_or(0), "{name}: totals");
+    }
+    // HERE: read back what the buffers and the stripes have counted, and check it too.
+    for (rival, store) in &stores {
+        check(&cell, rival.name(), store.add(key, 0))?;
+    }
+    Ok(cell)
+}
+
+fn store_of(rival: Rival, store: &dyn Store<str>) -> Contestant<'_> {
+    let share = rival.share(Kind::One, CAPACITY).unwrap_or(1) * SHARE;
+    let contestant = Contestant::new(rival.name(), move |part, _| play(store, part)).playing(share);
+    let rejects = rival.group() == Group::Ours;
+    if rejects { contestant.rejecting(|| store.rejections()) } else { contestant }
+}
+
+fn check(cell: &Cell, name: &str, counted: u64) -> Result<()> {
+    let played = cell.record(name).map_or(0, |record| record.operations());
+    ensure!(counted == played, "{name}: {counted} counted of {played}");
+    Ok(())
+}
+
+pub fn run(options: Options) -> Result<()> {
+    let Options { rounds, operations, threads, out } = options;
+    let effort = Effort { rounds, operations };
+    effort.check(&threads, &[])?;
+    let out = Out::new(out, effort.counts())?;
+    println!("{}", preamble());
+    let mut rows = Rows::default();
+    for threads in threads {
+        let cell = measure(threads, effort)?;
+        println!("{}\n{}", cell.heading(), cell.table(&[BARE, PRIVATE]));
+        rows.add(&cell, PRIVATE);
+        rows.write(&out, "handles")?;
+    }
+    Ok(())
+}
