@@ -91,10 +91,15 @@ impl<K: Send + Sync + 'static> Engine<K> {
         if let Missed(Some(head)) = missed
             && let Some(entry) = self.admit_owned(hash, n, head, &mut kit, &guard, out)
         {
-            return Ok((n.units.min(MAX_COUNT), bind(entry)));
+            let bound = bind(entry);
+            drop(guard);
+            self.limbo.give_way(hash);
+            return Ok((n.units.min(MAX_COUNT), bound));
         }
         drop(guard);
-        self.admit_stepwise(hash, n, kit, out, bind)
+        let admitted = self.admit_stepwise(hash, n, kit, out, bind);
+        self.limbo.give_way(hash);
+        admitted
     }
 
     /// All in one go, as the owner of the shard; `None` where that cannot be, and then the kit has

@@ -33,6 +33,7 @@ use std::ptr::{self, NonNull};
 
 use crate::clock_list::{Batch, Gone};
 use crate::entry::{CORE, Entry, HANDLE, Ref, SHARD, UNCOUNTED};
+use crate::hash::KeyHash;
 use crate::reclaim::{Guard, pin};
 use crate::spare::{Blank, Blanks, Spares};
 use crate::sync::{Arc, AtomicPtr, AtomicUsize, CachePadded, Ordering, yield_now};
@@ -42,6 +43,10 @@ const ROUNDS: usize = 4;
 /// After this many admissions in a row that gave up, only one in [`RETRY`] of them tries so hard.
 const PATIENCE: usize = 4096;
 const RETRY: usize = 16;
+/// Ended entries beyond full batches that are not yet many.
+const MANY: usize = 2048;
+/// Of so many admissions one gives way, where many wait.
+const GIVE_WAY: usize = 32;
 /// Flushes that let what was deferred grow old enough. None under loom, whose models flush where
 /// they need it.
 const EPOCHS: usize = if cfg!(crossbeam_loom) { 0 } else { 4 };
@@ -69,6 +74,8 @@ fn without_count<K>(head: *mut Entry<K>) -> *mut Entry<K> {
 pub(crate) struct Limbo<K> {
     exist: CachePadded<AtomicUsize>,
     max: usize,
+    /// More than this and many wait.
+    crowded: usize,
     batch: usize,
     shard_bits: u32,
     stacks: Box<[CachePadded<Stack<K>>]>,
@@ -108,11 +115,13 @@ impl<K> Limbo<K> {
         // All batches together hold less than an eighth of the slack, so do all stacks, and so do
         // the spares and those that owners have fetched.
         let share = slack / 8 / shards;
+        let batch = BATCH.min(share).max(1);
         let stack = || Stack { head: AtomicPtr::default(), spares: Spares::new(SPARES.min(share)) };
         Self {
             exist: CachePadded::new(AtomicUsize::new(0)),
             max,
-            batch: BATCH.min(share).max(1),
+            crowded: (max - slack).saturating_add(MANY + shards * batch),
+            batch,
             shard_bits,
             stacks: (0..shards).map(|_| CachePadded::new(stack())).collect(),
             dry: CachePadded::new(AtomicUsize::new(0)),
@@ -135,6 +144,17 @@ impl<K> Limbo<K> {
     #[cfg(test)]
     pub(crate) fn slots_taken(&self) -> usize {
         self.exist.load(Ordering::Acquire)
+    }
+
+    /// Where thousands of ended entries wait, some thread that is pinned has lost its processor: one
+    /// admission in some gives its own away. The caller is not pinned.
+    ///
+    /// Without it threads that share processors run through the slack, and all of it is cold memory.
+    #[inline]
+    pub(crate) fn give_way(&self, hash: KeyHash) {
+        if self.exist.load(Ordering::Relaxed) > self.crowded && hash.below(GIVE_WAY) == 0 {
+            yield_now();
+        }
     }
 
     /// Ended entries that are freed at a time.

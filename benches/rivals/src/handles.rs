@@ -26,6 +26,27 @@ pub const BARE: &str = "one padded atomic";
 pub const PRIVATE: &str = "a private padded atomic each";
 pub const HELD: &str = "held Counter";
 pub const HELD_TTL: &str = "held Counter, TTL";
+pub const STRIPED: &str = "Striped";
+pub const STRIPED_TTL: &str = "Striped, TTL";
+pub const BUFFER: &str = "Buffer";
+pub const BUFFER_TTL: &str = "Buffer, TTL";
+
+/// Handles of the store under test, each with a store of its own.
+const WAYS: [(&str, Way, bool); 6] = [
+    (HELD, Way::Counter, false),
+    (HELD_TTL, Way::Counter, true),
+    (STRIPED, Way::Striped, false),
+    (STRIPED_TTL, Way::Striped, true),
+    (BUFFER, Way::Buffer, false),
+    (BUFFER_TTL, Way::Buffer, true),
+];
+
+#[derive(Clone, Copy)]
+enum Way {
+    Counter,
+    Striped,
+    Buffer,
+}
 
 #[derive(Args)]
 pub struct Options {
@@ -54,13 +75,24 @@ fn bare(atomic: &AtomicU64, n: usize) {
     }
 }
 
-/// Each thread makes a handle of its own, within the measured time: one hash and one search.
-fn held<'a>(name: &'static str, store: &'a CounterStore<String>) -> Contestant<'a> {
+/// Each thread makes a handle of its own, within the measured time: one hash and one search. A
+/// buffer hands over its last units within it, too.
+fn held<'a>(name: &'static str, way: Way, store: &'a CounterStore<String>) -> Contestant<'a> {
     let contestant = Contestant::new(name, move |part, _| {
         let Part::Repeat(key, n) = part else { unreachable!("one key is repeated") };
-        let counter = store.counter(key);
-        for _ in 0..n {
-            black_box(counter.increment());
+        match way {
+            Way::Counter => {
+                let counter = store.counter(key);
+                (0..n).for_each(|_| _ = black_box(counter.increment()));
+            }
+            Way::Striped => {
+                let striped = store.striped(key);
+                (0..n).for_each(|_| striped.increment());
+            }
+            Way::Buffer => {
+                let buffer = store.buffer();
+                (0..n).for_each(|_| buffer.increment(black_box(key)));
+            }
         }
     });
     contestant.rejecting(|| store.stats().rejections)
@@ -75,16 +107,15 @@ fn take_part(rival: Rival) -> bool {
 pub fn measure(threads: usize, effort: Effort) -> Result<Cell> {
     let rivals = Rival::ALL.into_iter().filter(|rival| take_part(*rival));
     let stores: Vec<_> = rivals.map(|rival| (rival, rival.build::<str>(CAPACITY))).collect();
-    let handles = [(HELD, CounterStore::new(CAPACITY)), (HELD_TTL, with_ttl(CAPACITY))];
+    let store = |ttl| if ttl { with_ttl(CAPACITY) } else { CounterStore::new(CAPACITY) };
+    let handles = WAYS.map(|(name, way, ttl)| (name, way, store(ttl)));
     let (shared, private) = (atomics(1), atomics(threads));
 
     let mut contestants = vec![
         Contestant::new(BARE, |part, _| bare(&shared[0], part.len())),
         Contestant::new(PRIVATE, |part, thread| bare(&private[thread], part.len())),
     ];
-    contestants.extend(handles.iter().map(|(name, store)| held(name, store)));
-    // HERE: `store.buffer()`, each thread its own, flushed at the end of its part.
-    // HERE: `store.striped(key)`, each thread its own, by `add`.
+    contestants.extend(handles.iter().map(|(name, way, store)| held(name, *way, store)));
     contestants.extend(stores.iter().map(|(rival, store)| store_of(*rival, store.as_ref())));
 
     let mut workload = Workload::new(Kind::One, CAPACITY);
@@ -107,11 +138,10 @@ pub fn measure(threads: usize, effort: Effort) -> Result<Cell> {
     };
     check(&cell, BARE, sum(&shared))?;
     check(&cell, PRIVATE, sum(&private))?;
-    for (name, store) in &handles {
+    for (name, _, store) in &handles {
         check(&cell, name, store.get(key).unwrap_or(0))?;
         ensure!(store.totals().recorded == store.get(key).unwrap_or(0), "{name}: totals");
     }
-    // HERE: read back what the buffers and the stripes have counted, and check it too.
     for (rival, store) in &stores {
         check(&cell, rival.name(), store.add(key, 0))?;
     }

@@ -197,7 +197,10 @@ impl Bars<'_> {
             ("increment", Rival::CounterclockTtl.name(), "on"),
             ("held Counter", handles::HELD, "off"),
             ("held Counter", handles::HELD_TTL, "on"),
-            // HERE: `store.buffer()` and `store.striped(key)`, off and on: the bar is theirs.
+            ("Striped", handles::STRIPED, "off"),
+            ("Striped", handles::STRIPED_TTL, "on"),
+            ("Buffer", handles::BUFFER, "off"),
+            ("Buffer", handles::BUFFER_TTL, "on"),
         ];
         for (way, name, ttl) in ways {
             let bar = format!("one key, 2 threads, {way}");
