@@ -133,6 +133,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 Some(_) => None,
                 None => Some(self.make_room(hash, lists, kit, time, guard)?),
             };
+            Tally::count_owned(&shard.owned.begun);
             let entry = self.publish(hash, n, head, slot, kit, guard);
             if let Some(entry) = entry {
                 Tally::count_owned(&shard.owned.admitted);
@@ -306,6 +307,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
             };
             // The clock again: making room may have taken long.
             fresh.entry.prepare(n, Self::tick(self.time()), taken.known);
+            Tally::count(&self.shard(hash).tally.begun);
             match self.index.insert(fresh.entry, head, &guard) {
                 Ok(entry) => {
                     fresh.slot.attach();
@@ -395,7 +397,9 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 return Ok(Room { permit, known: *known });
             }
             // Others may have evicted ahead of this pass and admitted behind it. So again, until
-            // nobody did either during two passes: then no entry is visible. Lock-free.
+            // nobody admitted during two passes: then no entry is visible. Lock-free. (If the second
+            // pass missed an entry that was admitted during the first, it saw its end, and with it
+            // that its admission had begun.)
             if earlier == Some(self.turnover()) {
                 return Err(Rejected::Capacity);
             }
@@ -403,7 +407,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         }
     }
 
-    /// Changes with each admission and with each life that ends.
+    /// Changes with each admission, before it is published.
     fn turnover(&self) -> u64 {
         let shards = self.shards.iter().map(|shard| shard.turnover());
         shards.fold(0, u64::wrapping_add)

@@ -25,6 +25,8 @@ pub struct Stats {
 pub(crate) struct Tally {
     pub(crate) admitted: AtomicU64,
     pub(crate) ended: [AtomicU64; 3],
+    /// Admissions that were about to be published: whoever sees the entry sees this.
+    pub(crate) begun: AtomicU64,
 }
 
 impl Tally {
@@ -85,10 +87,10 @@ impl<K> Shard<K> {
         }
     }
 
-    /// Changes with each life that begins or ends.
+    /// Has changed for whoever sees an entry that was published meanwhile.
     pub(crate) fn turnover(&self) -> u64 {
-        let lives = [&self.owned, &self.tally].map(|tally| tally.load());
-        lives.as_flattened().iter().fold(0, |sum, lives| sum.wrapping_add(*lives))
+        let begun = [&self.owned, &self.tally].map(|tally| tally.begun.load(Ordering::Relaxed));
+        begun[0].wrapping_add(begun[1])
     }
 
     pub(crate) fn add_to(&self, stats: &mut Stats) {
