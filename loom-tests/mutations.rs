@@ -175,16 +175,16 @@ const MUTATIONS: &[Mutation] = &[
     ),
     stub(
         "cell_announces_what_is_over",
-        patch("cell.rs", "if now != seen || seen.is_ended() {", "if now != seen && seen.is_ended() {"),
+        patch(
+            "cell.rs",
+            "if now != seen || seen.is_ended() {",
+            "if now != seen && seen.is_ended() {",
+        ),
     ),
     // What is no larger than the count would only cost an announcement.
     stub(
         "cell_is_born_with_another_count",
-        patch(
-            "cell.rs",
-            "last: AtomicU64::new(units) }",
-            "last: AtomicU64::new(units + 1) }",
-        ),
+        patch("cell.rs", "last: AtomicU64::new(units) }", "last: AtomicU64::new(units + 1) }"),
     ),
     stub(
         "cell_loads_last_too_late",
@@ -396,15 +396,7 @@ const MUTATIONS: &[Mutation] = &[
         ),
     ),
     stub(
-        "ledger_walks_relaxed",
-        patch(
-            "index.rs",
-            "self.current = entry.next().load(Ordering::Acquire);",
-            "self.current = entry.next().load(Ordering::Relaxed);",
-        ),
-    ),
-    stub(
-        "ledger_walks_from_relaxed",
+        "index_walks_from_relaxed",
         patch(
             "index.rs",
             "self.buckets[bucket].load(Ordering::Acquire)",
@@ -442,7 +434,7 @@ const MUTATIONS: &[Mutation] = &[
             "clock_list.rs",
             "self.backlog = arrivals.swap(ptr::null_mut(), Ordering::Acquire);",
             "self.backlog = arrivals.load(Ordering::Acquire);
-            arrivals.store(ptr::null_mut(), Ordering::Release);",
+            arrivals.swap(ptr::null_mut(), Ordering::AcqRel);",
         ),
     ),
     stub(
@@ -476,7 +468,7 @@ const MUTATIONS: &[Mutation] = &[
             "clock_list.rs",
             "self.departing = departures.swap(ptr::null_mut(), Ordering::Acquire);",
             "self.departing = departures.load(Ordering::Acquire);
-            departures.store(ptr::null_mut(), Ordering::Release);",
+            departures.swap(ptr::null_mut(), Ordering::AcqRel);",
         ),
     ),
     stub(
@@ -502,11 +494,7 @@ const MUTATIONS: &[Mutation] = &[
     ),
     stub(
         "roster_detaches_the_swept_again",
-        patch(
-            "clock_list.rs",
-            "std::mem::replace(&mut seat.place, Place::None)",
-            "seat.place",
-        ),
+        patch("clock_list.rs", "std::mem::replace(&mut seat.place, Place::None)", "seat.place"),
     ),
     // ---- stripes --------------------------------------------------------------------------------
     stub(
@@ -568,11 +556,11 @@ const MUTATIONS: &[Mutation] = &[
         ),
     ),
     at_once(
-        "limbo_lets_go_without_acquire",
+        "limbo_handles_go_without_acquire",
         patch(
             "limbo.rs",
-            "entry.holds().fetch_sub(bits, Ordering::AcqRel);",
-            "entry.holds().fetch_sub(bits, Ordering::Release);",
+            "held.holds().fetch_sub(HANDLE, Ordering::AcqRel);",
+            "held.holds().fetch_sub(HANDLE, Ordering::Release);",
         ),
     ),
     at_once(
@@ -731,7 +719,11 @@ const MUTATIONS: &[Mutation] = &[
     ),
     still(
         "still_heeds_nothing",
-        patch("engine.rs", "if let State::Ended(cause, units) = entry.read() {", "if let (State::Ended(cause, units), false) = (entry.read(), true) {"),
+        patch(
+            "engine.rs",
+            "if let State::Ended(cause, units) = entry.read() {",
+            "if let (State::Ended(cause, units), false) = (entry.read(), true) {",
+        ),
     ),
     still(
         "still_heeds_and_counts",
@@ -746,11 +738,7 @@ const MUTATIONS: &[Mutation] = &[
     still("still_forgets_the_lists", patch("engine.rs", "lists.bury(entry);", "")),
     still(
         "still_lets_the_next_life_overlap",
-        patch(
-            "engine.rs",
-            "entry.read(); Err(Missed(Some(head)))",
-            "Err(Missed(Some(head)))",
-        ),
+        patch("engine.rs", "entry.read(); Err(Missed(Some(head)))", "Err(Missed(Some(head)))"),
     ),
     still(
         "still_trusts_an_old_tick",

@@ -14,7 +14,6 @@ use crate::clock_list::Lists;
 use crate::engine::{AtCapacity, Engine, Missed, Touch, sealed};
 use crate::entry::{CORE, Entry, Ref, SHARD, Sealed};
 use crate::error::Rejected;
-use crate::expiry::IDLE_BUCKETS;
 use crate::hash::KeyHash;
 use crate::index::{Found, Head};
 use crate::limbo::Slot;
@@ -115,7 +114,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     ) -> Option<Ref<'g, K>> {
         let time = self.time();
         let idle = match time {
-            Some(_) => self.expire_some(hash, IDLE_BUCKETS, time, guard, out),
+            Some(_) => self.expire_some(hash, time, guard, out),
             None => None,
         };
         kit.room = idle.or_else(|| self.live.acquire()).map(|permit| Room { permit, known: None });
@@ -302,7 +301,12 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 Some(room) => room,
                 None => match self.room(hash, &mut known, time, &guard, out) {
                     Ok(room) => room,
-                    Err(why) => return Err(self.reject(hash, n, why)),
+                    Err(why) => {
+                        // The key goes first: its `Drop` may panic, and then nothing was counted.
+                        drop(guard);
+                        drop(fresh);
+                        return Err(self.reject(hash, n, why));
+                    }
                 },
             };
             // The clock again: making room may have taken long.
@@ -344,7 +348,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
             if let Some(sealed) = own.and_then(|entry| self.seal_if_idle(entry, time)) {
                 self.end(sealed, &guard, out);
             }
-            drop(self.expire_some(hash, IDLE_BUCKETS, time, &guard, out));
+            drop(self.expire_some(hash, time, &guard, out));
         }
         for shard in &self.shards {
             self.own_lists(shard, &guard, Lists::hand_over);
@@ -380,7 +384,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         out: &mut Removals<'_, K>,
     ) -> Result<Room<'_>, Rejected> {
         let idle = match time {
-            Some(_) => self.expire_some(hash, IDLE_BUCKETS, time, guard, out),
+            Some(_) => self.expire_some(hash, time, guard, out),
             None => None,
         };
         if let Some(permit) = idle.or_else(|| self.live.acquire()) {

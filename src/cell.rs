@@ -104,6 +104,8 @@ pub(crate) struct Amount {
 }
 
 impl Amount {
+    pub(crate) const NOTHING: Self = Self { units: 0, uses: 0 };
+
     #[inline]
     pub(crate) const fn once(units: u64) -> Self {
         Self { units, uses: 1 }

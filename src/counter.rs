@@ -46,7 +46,7 @@ where
 {
     pub(crate) fn new(store: CounterStore<K, S>, key: K) -> Self {
         let counter = Self { hash: store.hash(&key), store, key, entry: Cell::new(None) };
-        counter.bind(0);
+        counter.bind(Amount::NOTHING);
         counter
     }
 
@@ -80,7 +80,7 @@ where
                 return count;
             }
         }
-        self.bind(n)
+        self.bind(Amount::once(n))
     }
 
     /// The count, if the key is live, under this entry or a newer one. Does not count as use.
@@ -99,11 +99,10 @@ where
 
     /// Counts on the key's present entry or a new one, and holds that from now on.
     #[cold]
-    fn bind(&self, n: u64) -> u64 {
+    fn bind(&self, amount: Amount) -> u64 {
         self.release();
         let engine = self.store.engine();
         let mut out = Removals::new(engine);
-        let amount = Amount::once(n);
         let hold = |entry: Ref<'_, K>| Held::take(engine, entry);
         let found = engine.hit(self.hash, &self.key, amount, &pin(), hold);
         let result = match found {
@@ -122,7 +121,7 @@ where
                 self.let_go(self.entry.replace(held));
                 count
             }
-            Err(_) => n.min(MAX_COUNT),
+            Err(_) => amount.units.min(MAX_COUNT),
         };
         out.deliver();
         count

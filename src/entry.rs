@@ -128,7 +128,10 @@ impl<K> Entry<K> {
         // SAFETY: `&mut self`: nobody else can access the seat.
         let seat = |seat: *mut Seat<K>| unsafe {
             (*seat).known = known;
-            (*seat).first = amount.units.min(u16::MAX.into()) as u16;
+            // The first use is what it came with; of several, each is taken for one unit.
+            (*seat).snap = amount.uses.min(1);
+            let more = u64::from(amount.uses.saturating_sub(1));
+            (*seat).first = amount.units.saturating_sub(more).min(u16::MAX.into()) as u16;
         };
         self.written.seat.with_mut(seat);
     }

@@ -7,9 +7,9 @@
 //! reader of each tick and shard; a step is a few buckets.
 //!
 //! A hand remembers the oldest tick of last use that it met on its last round. As long as a life of
-//! that age would not be idle, none is, and the hand rests. (Two steps at once may overlook a tick
-//! between them. Then the lives of a few buckets are found one round later, unless somebody asks
-//! for them: reads and increments look at the entry itself.)
+//! that age would not be idle, none is, and the hand rests. (A life whose admission, or a step
+//! whose thread, was stopped for longer than a tick may be overlooked by one round. Reads and
+//! increments look at the entry itself.)
 
 use crate::budget::Permit;
 use crate::engine::Engine;
@@ -20,10 +20,10 @@ use crate::sweep::Time;
 use crate::sync::Ordering;
 use crate::tick::{Now, Timer};
 
-/// Buckets that an admission, or a hit that moved its tick, looks into for idle entries.
-pub(crate) const IDLE_BUCKETS: usize = 8;
-/// The same for the first reader of a tick and shard.
-const READER_BUCKETS: usize = 32;
+/// Buckets a step, of which an admission and a hit that moved its tick make one; a power of two.
+const IDLE_BUCKETS: usize = 8;
+/// Steps of the first reader of a tick and shard.
+const READER_STEPS: usize = 4;
 
 impl<K: Send + Sync + 'static> Engine<K> {
     /// Looks into a few buckets for idle entries and ends them, unless there can be none; a permit if
@@ -32,15 +32,15 @@ impl<K: Send + Sync + 'static> Engine<K> {
     pub(crate) fn expire_some(
         &self,
         hash: KeyHash,
-        buckets: usize,
         time: Time<'_>,
         guard: &Guard,
         out: &mut Removals<'_, K>,
     ) -> Option<Permit<'_>> {
         let (timer, now) = time?;
         let oldest = self.shard(hash).oldest.load(Ordering::Relaxed);
-        if timer.expired(oldest, now) {
-            self.move_idle_hand(hash, buckets, (timer, now), guard, out)
+        // A clock that was set back makes entries that are older than what the hand has met.
+        if timer.expired(oldest, now) || timer.tick(now) < oldest {
+            self.move_idle_hand(hash, (timer, now), guard, out)
         } else {
             None
         }
@@ -50,7 +50,6 @@ impl<K: Send + Sync + 'static> Engine<K> {
     fn move_idle_hand(
         &self,
         hash: KeyHash,
-        buckets: usize,
         (timer, now): (&Timer, Now),
         guard: &Guard,
         out: &mut Removals<'_, K>,
@@ -58,7 +57,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         let number = hash.top(self.shard_bits);
         let shard = &self.shards[number];
         let all = self.index.len();
-        let buckets = buckets.min(all);
+        let buckets = IDLE_BUCKETS.min(all);
         let first = number * (all >> self.shard_bits);
         let hand = shard.idle_hand.fetch_add(buckets, Ordering::Relaxed);
         let mut permit = None;
@@ -72,8 +71,11 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 }
             }
         }
+        // Of both: this step may be later than the end of its round.
         shard.oldest_met.fetch_min(oldest, Ordering::Relaxed);
-        if hand % all + buckets >= all {
+        shard.oldest.fetch_min(oldest, Ordering::Relaxed);
+        // All steps have one size, and it divides the round.
+        if hand % all + buckets == all {
             // What comes in from now on has this tick or a later one.
             let met = shard.oldest_met.swap(timer.tick(now), Ordering::Relaxed);
             shard.oldest.store(met, Ordering::Relaxed);
@@ -95,7 +97,9 @@ impl<K: Send + Sync + 'static> Engine<K> {
         let tick = timer.tick(now);
         if paid.load(Ordering::Relaxed) != tick {
             paid.store(tick, Ordering::Relaxed);
-            self.expire_some(hash, READER_BUCKETS, time, guard, out);
+            for _ in 0..READER_STEPS {
+                self.expire_some(hash, time, guard, out);
+            }
         }
     }
 
@@ -105,7 +109,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         let mut out = Removals::new(self);
         {
             let guard = pin();
-            self.expire_some(hash, IDLE_BUCKETS, self.time(), &guard, &mut out);
+            self.expire_some(hash, self.time(), &guard, &mut out);
         }
         out.deliver();
     }

@@ -342,8 +342,8 @@ where
     }
 
     /// A handle to one counter, for a connection or a task that counts under one key for long: no
-    /// hash, no pin, no search. Counts as a use, admits the key, and always converts it, since
-    /// the handle keeps it.
+    /// hash, no pin, no search. Admits the key, which is not yet a use of it, and always converts
+    /// it, since the handle keeps it.
     #[must_use]
     pub fn counter<Q>(&self, key: &Q) -> Counter<K, S>
     where
@@ -354,8 +354,8 @@ where
     }
 
     /// A handle for one of several threads that count under the same key: each handle has cache
-    /// lines of its own to count on. See [`Striped`]. Counts as a use and admits the key, as
-    /// [`counter`](Self::counter) does.
+    /// lines of its own to count on. See [`Striped`]. Admits the key, as [`counter`](Self::counter)
+    /// does.
     #[must_use]
     pub fn striped<Q>(&self, key: &Q) -> Striped<K, S>
     where

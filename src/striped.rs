@@ -7,7 +7,7 @@ use std::num::NonZero;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
-use crate::cell;
+use crate::cell::{self, Amount};
 use crate::counter::Counter;
 use crate::engine::Engine;
 use crate::hash::RandomState;
@@ -50,6 +50,8 @@ pub struct Striped<K: Send + Sync + 'static, S = RandomState> {
     number: Cell<Option<usize>>,
     /// The tick in which this handle last counted on the common cell.
     tick: Cell<u64>,
+    /// It is counting on the common cell: who comes back from the user's code takes no stripe.
+    is_busy: Cell<bool>,
 }
 
 // SAFETY: the pointer leads into the entry that `counter`, which is `Send` on the same terms, holds
@@ -69,7 +71,8 @@ where
 {
     pub(crate) fn new(counter: Counter<K, S>) -> Self {
         let (stripe, number) = (Cell::new(None), Cell::new(None));
-        let striped = Self { counter, stripe, number, tick: Cell::new(0) };
+        let (tick, is_busy) = (Cell::new(0), Cell::new(false));
+        let striped = Self { counter, stripe, number, tick, is_busy };
         striped.take_stripe();
         striped
     }
@@ -103,10 +106,22 @@ where
     /// On the common cell, of this entry or the next.
     #[cold]
     fn add_in_common(&self, n: u64) {
+        struct Busy<'a>(&'a Cell<bool>);
+        impl Drop for Busy<'_> {
+            fn drop(&mut self) {
+                self.0.set(false);
+            }
+        }
+        if self.is_busy.replace(true) {
+            self.counter.add(n);
+            return;
+        }
+        let busy = Busy(&self.is_busy);
         // The counter may let go of the entry.
         self.stripe.set(None);
         self.tick.set(Engine::<K>::tick(self.counter.store().engine().time()));
         self.counter.add(n);
+        drop(busy);
         self.take_stripe();
     }
 
@@ -116,8 +131,8 @@ where
         let all = entry.stripes_or_make(stripes());
         let number = self.number.get().unwrap_or_else(|| all.number());
         self.number.set(Some(number));
-        // A use that its sealer sees, and with it the stripes.
-        if entry.cell().add(0).is_ok() {
+        // Its sealer sees this, and with it the stripes.
+        if entry.cell().add_amount(Amount::NOTHING).is_ok() {
             self.stripe.set(Some(NonNull::from(all.cell(number))));
         }
     }
@@ -134,7 +149,7 @@ where
     K: Clone + Hash + Eq + Send + Sync + 'static,
     S: BuildHasher,
 {
-    /// A handle for another thread, with a stripe of its own. Counts as a use.
+    /// A handle for another thread, with a stripe of its own. Does not count as use.
     fn clone(&self) -> Self {
         Self::new(self.counter.clone())
     }

@@ -8,7 +8,7 @@
 //!   stripes one by one, and whoever meets the entry before it has finished (a reader, or who puts
 //!   in the next life of the key) helps. So each add is in the final count or is told that it is
 //!   not, and the next life begins when the last stripe is sealed.
-//! - A handle uses a stripe only after it has counted a use on the entry's own cell, live, with the
+//! - A handle uses a stripe only after it has written to the entry's own cell, live, with the
 //!   stripes in place: whoever seals that cell later sees them.
 //! - The policy adds up the uses of all cells. A use does not keep the hand from sealing what it
 //!   has judged: that compares the entry's own cell alone.
@@ -17,7 +17,7 @@
 //!
 //! # Orderings
 //!
-//! The pointer to the stripes is set Release and loaded Acquire. A handle's use of the entry's own
+//! The pointer to the stripes is set Release and loaded Acquire. A handle's write to the entry's own
 //! cell is a Release read-modify-write after it has loaded them, and the sealing exchange is
 //! Acquire: it sees the pointer.
 

@@ -339,3 +339,24 @@ fn the_last_snapshot_frees_its_keys() {
     }
     panic!("{} keys are alive", Arc::strong_count(&key) - 1);
 }
+
+/// A handle that is made and used once has used its key once, whatever the kind: a flood of them
+/// does not drive out what is used again and again.
+#[test]
+fn making_a_handle_is_not_a_use() {
+    let flood: [fn(&CounterStore<u64>, u64); 3] = [
+        |store, key| _ = store.increment(&key),
+        |store, key| _ = store.counter(&key).increment(),
+        |store, key| store.striped(&key).increment(),
+    ];
+    for flood in flood {
+        let store = CounterStore::<u64>::builder().capacity(256).shards(1).build().expect("valid");
+        for key in 0..200 {
+            (0..4).for_each(|_| _ = store.increment(&key));
+        }
+        (1000..10_000).for_each(|key| flood(&store, key));
+        let left = (0..200).filter(|key| store.contains(key)).count();
+        assert!(left > 150, "{left} of 200 are left");
+        assert_eq!(store.stats().rejections, 0);
+    }
+}

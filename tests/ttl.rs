@@ -432,3 +432,54 @@ fn never_late_while_time_passes_under_the_increments() {
         });
     }
 }
+
+/// An idle life that nobody asks for is found by admissions of other keys, however the hand's steps
+/// fell before: in a store that rejects it would hold its room.
+#[test]
+fn traffic_finds_an_idle_life_wherever_the_hand_stands() {
+    let (ttl, tick) = (64_000, 1024);
+    for seed in 1..=60_u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut below = |n: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 20) % n
+        };
+        for capacity in [3, 40] {
+            let (clock, mock) = quanta::Clock::mock();
+            let store = CounterStore::<u64>::builder()
+                .capacity(capacity as usize)
+                .shards(1)
+                .at_capacity(AtCapacity::Reject)
+                .idle_ttl(Duration::from_nanos(ttl))
+                .clock(clock)
+                .build()
+                .expect("valid");
+            (0..capacity).for_each(|key| _ = store.increment(&key));
+            let idle = below(capacity);
+            let (mut now, mut last) = (0, 0);
+            while now <= last + ttl + 2 * tick {
+                let step = below(ttl / 6);
+                mock.increment(step);
+                now += step;
+                if now < last + ttl && now < 5 * ttl && below(3) == 0 {
+                    assert!(store.try_increment(&idle).is_ok_and(|count| count > 1));
+                    last = now;
+                }
+                for key in (0..capacity).filter(|&key| key != idle) {
+                    assert!(store.try_increment(&key).is_ok());
+                    if below(20) == 0 {
+                        // The first reader of a tick makes several steps.
+                        mock.increment(tick);
+                        now += tick;
+                        assert_eq!(store.get(&(5000 + key)), None);
+                    }
+                }
+            }
+            let found = store.stats().expired == 1
+                || (0..3000).any(|n| store.try_increment(&(1_000_000 + n)).is_ok());
+            assert!(found, "seed {seed}, capacity {capacity}");
+        }
+    }
+}

@@ -18,6 +18,17 @@ pub(crate) fn explore(
     more_than: u64,
     model: impl Fn() + Send + Sync + 'static,
 ) {
+    let model = Arc::new(model);
+    if std::env::var_os(CHILD).is_some() {
+        // It is to fail, and mostly needs few preemptions for it.
+        (1..preemptions).for_each(|fewer| _ = run(name, fewer, Arc::clone(&model)));
+    }
+    let explored = run(name, preemptions, model);
+    assert!(explored > more_than, "{name}: only {explored} executions");
+}
+
+/// How many executions there are.
+fn run(name: &str, preemptions: usize, model: Arc<impl Fn() + Send + Sync + 'static>) -> u64 {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 50_000;
@@ -36,8 +47,7 @@ pub(crate) fn explore(
         model();
     });
     drop(report);
-    let explored = executions.load(Relaxed);
-    assert!(explored > more_than, "{name}: only {explored} executions");
+    executions.load(Relaxed)
 }
 
 /// Prints how far it got, also when the model fails.

@@ -25,6 +25,7 @@ mod layers {
     crate::models! {
         cell::two_adders_and_a_sealer,
         cell::adders_at_the_top,
+        cell::a_sealer_an_adder_and_a_reader,
         cell::two_sealers_an_adder_and_a_reader,
         budget::never_above_the_cap,
         budget::a_permit_publishes,
@@ -77,6 +78,7 @@ mod still {
     mod owners;
     mod race;
     mod sample;
+    mod shards;
     mod snapshots;
     mod stripes;
 
@@ -90,6 +92,7 @@ mod still {
         snapshots::two_snapshots_against_adds_and_an_eviction,
         owners::two_removes_and_the_next_owner,
         owners::an_admission_against_a_remove,
+        shards::room_from_a_larger_shard,
         stripes::a_striped_handle_against_a_remove,
         stripes::a_handle_that_is_striped_during_a_remove,
         stripes::a_next_life_against_a_striped_handle,
@@ -176,7 +179,7 @@ mod mutants {
         store_keeps_the_reports_hold: whole::nothing_is_touched_after_its_end, "leaked";
         store_seals_blindly: whole::an_increment_a_remove_and_an_eviction, "(count, removed) == (2, 2)";
         store_evicts_without_a_permit: whole::two_keys_at_capacity_one, "above the cap";
-        store_lets_handles_go: whole::a_handle_against_an_eviction, "used after it was freed";
+        store_lets_handles_go: whole::a_handle_against_an_eviction, "Causality violation";
         store_reads_once: whole::a_snapshot_against_an_eviction, "each unit once";
     }
 
@@ -191,10 +194,10 @@ mod mutants {
         still_heeds_nothing: owners::two_removes_and_the_next_owner, "it is credited";
         still_judges_before_it_looks: expiry::an_expiry_against_a_use, "ended early";
         still_leaves_no_note: owners::two_removes_and_the_next_owner, "it is credited";
-        still_lets_the_next_life_overlap: stripes::a_next_life_against_a_striped_handle, "removed";
+        still_lets_the_next_life_overlap: stripes::a_next_life_against_a_striped_handle, "the lives overlap";
         still_moves_the_tick_back: expiry::two_uses_in_two_ticks, "ended early";
         still_samples_nobody: sample::two_evictions_at_once, "visible entr";
-        still_seals_blindly: race::an_increment_a_remove_and_an_eviction_of_one_key, "each life";
+        still_seals_blindly: race::an_increment_a_remove_and_an_eviction_of_one_key, "let go of a hold twice";
         still_spares_what_is_in_use: sample::an_eviction_while_the_lists_are_taken, "a visible entry";
         still_trusts_an_old_tick: expiry::an_expiry_against_a_striped_use, "ended early";
         still_uses_unseen_stripes: stripes::a_handle_that_is_striped_during_a_remove, "each unit once";
@@ -202,15 +205,15 @@ mod mutants {
 
     mutants! { "at_once";
         limbo_counts_what_it_gave_back: limbo::handles_against_the_store, "given back";
-        limbo_forgets_what_it_saw: limbo::all_holders_let_go, "leaked";
+        limbo_forgets_what_it_saw: limbo::all_holders_let_go, "its slot went back";
         limbo_frees_relaxed: limbo::all_holders_let_go, "Causality violation";
         limbo_frees_without_acquire: limbo::all_holders_let_go, "Causality violation";
         limbo_frees_without_looking: limbo::all_holders_let_go, "Causality violation";
+        limbo_handles_go_without_acquire: limbo::all_holders_let_go, "Causality violation";
         limbo_handles_go_relaxed: limbo::handles_against_the_store, "Causality violation";
         limbo_keeps_the_handles_slot: limbo::handles_against_the_store, "its slot went back";
         limbo_keeps_the_slot_of_late_handles: limbo::a_handle_taken_before_the_free, "its slot went back";
         limbo_lets_go_relaxed: limbo::all_holders_let_go, "Causality violation";
-        limbo_lets_go_without_acquire: limbo::all_holders_let_go, "Causality violation";
         limbo_looks_relaxed: limbo::all_holders_let_go, "Causality violation";
     }
 
@@ -226,13 +229,13 @@ mod mutants {
         budget_takes_relaxed: budget::a_permit_publishes, "Causality violation";
 
         cell_announces_blindly: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
-        cell_announces_nothing: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
+        cell_announces_nothing: cell::a_sealer_an_adder_and_a_reader, "a reader saw";
         cell_announces_what_is_over: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
         cell_is_born_with_another_count: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
         cell_loads_last_too_late: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
-        cell_reads_relaxed: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
+        cell_reads_relaxed: cell::a_sealer_an_adder_and_a_reader, "a reader saw";
         cell_seals_blindly: cell::two_adders_and_a_sealer, "the sealed count";
-        cell_seals_relaxed: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
+        cell_seals_relaxed: cell::a_sealer_an_adder_and_a_reader, "a reader saw";
         cell_takes_back_too_much: cell::adders_at_the_top, "assertion";
 
         index_clears_what_it_unlinks_below: index::find_against_unlink, "is to be found";
@@ -244,7 +247,8 @@ mod mutants {
         index_looks_for_the_head_relaxed: index::an_insert_against_unlink_below_the_head, "Causality violation";
         index_looks_again_relaxed: index::inserts_against_unlink_of_the_head, "Causality violation";
         index_publishes_relaxed: index::two_inserters_of_one_key, "Causality violation";
-        index_unlinks_blindly: index::inserts_against_unlink_of_the_head, "linked again or lost";
+        index_unlinks_blindly: index::inserts_against_unlink_of_the_head, "still linked";
+        index_walks_from_relaxed: index::inserts_against_unlink_of_the_head, "Causality violation";
 
         ledger_copies_relaxed: ledger::two_credits_and_a_reader, "each unit once";
         ledger_credits_relaxed: ledger::a_credit_and_a_reader, "each unit once";
@@ -258,24 +262,22 @@ mod mutants {
         ledger_writes_the_copy_in_use: ledger::a_credit_and_a_reader, "each unit once";
         ledger_unlinks_below_relaxed: ledger::a_credit_and_a_reader, "each unit once";
         ledger_unlinks_the_head_relaxed: ledger::a_credit_and_a_reader, "each unit once";
-        ledger_walks_relaxed: ledger::a_credit_and_a_reader, "each unit once";
-        ledger_walks_from_relaxed: ledger::a_credit_and_a_reader, "each unit once";
 
-        roster_detaches_the_swept_again: clock_list::a_swept_dead_entry, "caught";
+        roster_detaches_the_swept_again: clock_list::a_swept_dead_entry, "overflow";
         roster_forgets_who_departed: clock_list::notes_against_owners, "let go of once";
         roster_leaves_relaxed: clock_list::arrivals_against_owners, "Causality violation";
-        roster_lets_go_of_arrivals: clock_list::an_arrival_that_is_over, "caught";
+        roster_lets_go_of_arrivals: clock_list::an_arrival_that_is_over, "let go of once";
         roster_lets_go_of_the_dead: clock_list::notes_against_owners, "let go of once";
         roster_looks_before_it_takes: clock_list::arrivals_against_owners, "Causality violation";
         roster_loses_arrivals: clock_list::arrivals_against_owners, "each once";
         roster_loses_late_notes: clock_list::notes_against_owners, "let go of once";
         roster_loses_notes: clock_list::notes_against_owners, "let go of once";
-        roster_pushes_relaxed: clock_list::notes_against_owners, "caught";
-        roster_takes_arrivals_relaxed: clock_list::arrivals_against_owners, "Causality violation";
-        roster_takes_notes_relaxed: clock_list::notes_against_owners, "caught";
+        roster_pushes_relaxed: clock_list::notes_against_owners, "let go of once";
+        roster_takes_arrivals_relaxed: clock_list::arrivals_against_owners, "overflow";
+        roster_takes_notes_relaxed: clock_list::notes_against_owners, "let go of once";
         roster_takes_relaxed: clock_list::arrivals_against_owners, "Causality violation";
 
-        stripes_are_found_relaxed: stripes::an_adder_a_sealer_and_a_reader, "Causality violation";
+        stripes_are_found_relaxed: stripes::two_makers_and_a_sealer, "Causality violation";
         stripes_are_not_sealed_by_readers: stripes::an_adder_a_sealer_and_a_reader, "a reader saw";
         stripes_are_not_seen: stripes::two_makers_and_a_sealer, "the final count";
         stripes_are_published_relaxed: stripes::two_makers_and_a_sealer, "Causality violation";

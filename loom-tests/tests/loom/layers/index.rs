@@ -52,9 +52,12 @@ impl Chain {
         for entry in entries {
             let guard = pin();
             self.0.unlink(entry.get(), pen, &guard);
-            let is_there = self.0.walk(0, &guard).any(|other| other == entry.get());
-            assert!(!is_there, "still linked");
+            assert!(!self.has(entry), "still linked");
         }
+    }
+
+    fn has(&self, entry: Published) -> bool {
+        self.0.walk(0, &pin()).any(|other| other == entry.get())
     }
 
     fn published(&self, key: usize) -> Published {
@@ -128,8 +131,9 @@ pub(crate) fn inserts_against_unlink_of_the_head() {
         });
         chain.unlink([ended], &mut Pen::new());
         inserters.into_iter().for_each(|inserter| inserter.join().unwrap());
+        assert!(!chain.has(ended), "linked again or lost");
         let mut keys = chain.keys();
-        assert_eq!(keys.pop(), Some(0), "the oldest");
+        assert_eq!(keys.pop(), Some(0), "linked again or lost");
         keys.sort_unstable();
         assert_eq!(keys, [1, 2], "linked again or lost");
         chain.end([ended]);
