@@ -13,9 +13,8 @@ enum Base {
     /// three threads and more, where the real collector takes minutes.
     Stub,
     /// What is retired is forgotten, leaks are not looked for, and what other models look at is no
-    /// branching point: statistics, limbo, and arrivals where no room is needed; and a pass over
-    /// the index that was overtaken is not repeated. For the whole store with three threads, or
-    /// with more preemptions.
+    /// branching point: statistics and limbo. For the whole store with three threads, or with more
+    /// preemptions.
     Still,
     /// What is retired is freed at once: for who frees, and when.
     AtOnce,
@@ -120,7 +119,6 @@ const FORGETS: &[Patch] = &[
         "AtomicPtr, AtomicUsize, CachePadded, Ordering, yield_now};",
         "CachePadded, Ordering, yield_now};\nuse std::sync::atomic::{AtomicPtr, AtomicUsize};",
     ),
-    patch("admit.rs", "if earlier == Some(self.turnover()) {", "if earlier == earlier {"),
     // The same on each machine.
     patch("striped.rs", "std::thread::available_parallelism().map_or(1, NonZero::get)", "2"),
 ];
@@ -668,6 +666,10 @@ const MUTATIONS: &[Mutation] = &[
         ),
     ),
     still(
+        "still_passes_once",
+        patch("admit.rs", "if earlier == Some(self.turnover()) {", "if earlier == earlier {"),
+    ),
+    still(
         "still_spares_what_is_in_use",
         patch(
             "admit.rs",
@@ -801,7 +803,8 @@ const MUTATIONS: &[Mutation] = &[
         patch(
             "limbo.rs",
             "// SAFETY: the owner took it out of everybody's reach, and handed it over.",
-            "self.release(1);",
+            "self.release(1);
+            // SAFETY: the owner took it out of everybody's reach, and handed it over.",
         ),
     ),
     on(

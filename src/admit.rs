@@ -27,6 +27,8 @@ use crate::sync::Ordering;
 const SHARDS_TRIED: usize = 4;
 /// A shard that has less than its share by this part of it takes room from larger ones.
 const TOLERANCE: usize = 16;
+/// Shards among which it looks for a larger one.
+const LOOKED_AT: usize = 8;
 /// Live entries among which a sample picks the one with the lowest count.
 const SAMPLE: usize = 5;
 /// An entry that was not published yet, and its slot. Dropping it frees the entry first.
@@ -161,7 +163,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
         if population(shard) + share / TOLERANCE >= share {
             return;
         }
-        let shards = self.shards.iter().cycle().skip(shard.number + 1).take(self.shards.len());
+        let shards = self.shards.iter().cycle().skip(shard.number + 1);
+        let shards = shards.take(LOOKED_AT.min(self.shards.len() - 1));
         let larger = shards.map(|shard| &**shard).find(|shard| population(shard) > share);
         let Some(larger) = larger else { return };
         // Before anybody is evicted for it.
@@ -401,9 +404,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 return Ok(Room { permit, known: *known });
             }
             // Others may have evicted ahead of this pass and admitted behind it. So again, until
-            // nobody admitted during two passes: then no entry is visible. Lock-free. (If the second
-            // pass missed an entry that was admitted during the first, it saw its end, and with it
-            // that its admission had begun.)
+            // nothing of that kind was counted during two passes: then each visible entry is one
+            // whose admission is still under way. Lock-free.
             if earlier == Some(self.turnover()) {
                 return Err(Rejected::Capacity);
             }
@@ -411,7 +413,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         }
     }
 
-    /// Changes with each admission, before it is published.
+    /// Changes with each admission and with each life that ends.
     fn turnover(&self) -> u64 {
         let shards = self.shards.iter().map(|shard| shard.turnover());
         shards.fold(0, u64::wrapping_add)
@@ -458,18 +460,18 @@ impl<K: Send + Sync + 'static> Engine<K> {
         while entries.peek().is_some() {
             let live = entries.by_ref().filter_map(|entry| {
                 let seen = entry.cell().look();
-                (!seen.is_ended()).then_some((entry, seen))
+                (!seen.is_ended()).then_some((entry, seen, entry.units(seen)))
             });
             let mut batch: Vec<_> = live.take(SAMPLE).collect();
-            batch.sort_by_key(|(entry, seen)| entry.units(*seen));
-            for &(entry, seen) in &batch {
+            batch.sort_by_key(|&(_, _, units)| units);
+            for &(entry, seen, _) in &batch {
                 let cause = if is_idle(&entry, time) { Cause::Idle } else { Cause::Capacity };
                 if let Ok(units) = entry.seal_if(seen, cause) {
                     return Some(sealed(entry, units, cause));
                 }
             }
             // All are in use right now: then use does not save them.
-            for (entry, _) in batch {
+            for (entry, ..) in batch {
                 if let Some(units) = entry.seal(Cause::Capacity) {
                     return Some(sealed(entry, units, Cause::Capacity));
                 }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::cell::{Amount, USES_RANGE};
 use crate::hash::{KeyHash, RandomState};
@@ -119,6 +120,11 @@ where
     }
 
     /// Gathers `n` units; more than 1,024 go to the store at once. With 0, a use.
+    ///
+    /// # Panics
+    ///
+    /// If the user's code does: `Hash`, `Eq`, a conversion, or a listener in a [`flush`](Self::flush)
+    /// that this had to make room with. Then `n` was not gathered.
     #[inline]
     pub fn add<Q>(&self, key: &Q, n: u64)
     where
@@ -191,6 +197,8 @@ where
         }
         table.places = [FREE; PLACES];
         table.last = 0;
+        // From now on the oldest is the last.
+        table.slots.reverse();
         while let Some(Slot { key, hash, amount }) = table.slots.pop() {
             self.held.set(self.held.get() - amount.units);
             self.store.hand_over(hash, key, amount);
@@ -203,8 +211,22 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     S: BuildHasher,
 {
+    /// Hands over everything, whatever panics: the first panic goes on afterwards, unless one is on
+    /// its way already.
     fn drop(&mut self) {
-        self.flush();
+        let mut first = None;
+        // Ends: each flush hands over at least one key.
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.flush())) {
+            match first {
+                None => first = Some(panic),
+                // The payload's own `Drop` could panic.
+                Some(_) => std::mem::forget(panic),
+            }
+        }
+        match first {
+            Some(panic) if !std::thread::panicking() => resume_unwind(panic),
+            other => std::mem::forget(other),
+        }
     }
 }
 

@@ -32,7 +32,7 @@ use crate::sync::{AtomicBool, AtomicPtr, Ordering, UnsafeCell};
 /// Arrivals that one owner puts into the lists.
 pub(crate) const DRAIN: usize = if cfg!(crossbeam_loom) { 2 } else { 64 };
 /// Departures that one owner buries.
-pub(crate) const HEED: usize = if cfg!(crossbeam_loom) { 2 } else { 16 };
+pub(crate) const HEED: usize = if cfg!(crossbeam_loom) { 2 } else { 64 };
 
 pub(crate) struct Roster<K> {
     taken: AtomicBool,

@@ -46,11 +46,13 @@ where
 {
     pub(crate) fn new(store: CounterStore<K, S>, key: K) -> Self {
         let counter = Self { hash: store.hash(&key), store, key, entry: Cell::new(None) };
-        counter.bind(Amount::NOTHING);
+        // A key that this admits is used for the first time when the handle is.
+        counter.bind(Amount::once(0), Amount::NOTHING);
         counter
     }
 
     /// The key.
+    #[must_use]
     pub fn key(&self) -> &K {
         &self.key
     }
@@ -80,7 +82,7 @@ where
                 return count;
             }
         }
-        self.bind(Amount::once(n))
+        self.bind(Amount::once(n), Amount::once(n))
     }
 
     /// The count, if the key is live, under this entry or a newer one. Does not count as use.
@@ -99,7 +101,7 @@ where
 
     /// Counts on the key's present entry or a new one, and holds that from now on.
     #[cold]
-    fn bind(&self, amount: Amount) -> u64 {
+    fn bind(&self, amount: Amount, if_new: Amount) -> u64 {
         self.release();
         let engine = self.store.engine();
         let mut out = Removals::new(engine);
@@ -112,7 +114,7 @@ where
                 }
                 Ok((count, bound))
             }
-            Err(_) => engine.admit(self.hash, self.key.clone(), amount, &mut out, hold),
+            Err(_) => engine.admit(self.hash, self.key.clone(), if_new, &mut out, hold),
         };
         let count = match result {
             Ok((count, held)) => {

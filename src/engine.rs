@@ -95,7 +95,7 @@ impl<K> Engine<K> {
             ledger: Ledger::new(index.len(), index.len() >> shard_bits),
             shards: (0..1 << shard_bits).map(shard).collect(),
             shard_bits,
-            share,
+            share: (capacity >> shard_bits).max(1),
             live: Permits::new(capacity),
             limbo: Arc::new(limbo),
             index,
@@ -175,7 +175,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 return (if ended { Touch::Ended } else { Touch::Idle }, false);
             }
             let this_tick = timer.tick(now);
-            if tick < this_tick {
+            // What is not a use does not count for expiry.
+            if tick < this_tick && n.uses > 0 {
                 // By max, and before the add: a slow thread does not move the tick back.
                 entry.tick().fetch_max(this_tick, Ordering::Relaxed);
                 moved = true;

@@ -7,9 +7,9 @@
 //! reader of each tick and shard; a step is a few buckets.
 //!
 //! A hand remembers the oldest tick of last use that it met on its last round. As long as a life of
-//! that age would not be idle, none is, and the hand rests. (A life whose admission, or a step
-//! whose thread, was stopped for longer than a tick may be overlooked by one round. Reads and
-//! increments look at the entry itself.)
+//! that age would not be idle, none is, and the hand rests; but at most for an eighth of the TTL,
+//! since steps at once may overlook a tick between them. (Reads and increments look at the entry
+//! itself.)
 
 use crate::budget::Permit;
 use crate::engine::Engine;
@@ -78,7 +78,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
         if hand % all + buckets == all {
             // What comes in from now on has this tick or a later one.
             let met = shard.oldest_met.swap(timer.tick(now), Ordering::Relaxed);
-            shard.oldest.store(met, Ordering::Relaxed);
+            // What steps at once overlook is found an eighth of a TTL later.
+            shard.oldest.store(met.min(timer.long_ago(now)), Ordering::Relaxed);
         }
         permit
     }
@@ -103,7 +104,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
         }
     }
 
-    /// A hit that moved its entry's tick pays for expiry. The caller is not pinned.
+    /// A hit that moved its entry's tick pays for expiry. Best called while not pinned:
+    /// it delivers.
     #[cold]
     pub(crate) fn pay(&self, hash: KeyHash) {
         let mut out = Removals::new(self);

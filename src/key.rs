@@ -46,8 +46,7 @@ use equivalent::Equivalent;
     note = "pass `k`, not `&k`, for `k: &str`; `&b\"abc\"[..]` for bytes; or implement `ToKey<{K}>` for `{Self}`"
 )]
 pub trait ToKey<K>: Hash + Equivalent<K> {
-    /// Whether the conversion is std's, or copies what owns nothing: then it is done where it is
-    /// needed, and not outside pins.
+    /// Whether the conversion is std's alone: then it need not be done outside pins.
     #[doc(hidden)]
     const IS_PLAIN: bool = false;
 
@@ -56,8 +55,6 @@ pub trait ToKey<K>: Hash + Equivalent<K> {
 }
 
 impl<K: Clone + Hash + Eq> ToKey<K> for K {
-    const IS_PLAIN: bool = !std::mem::needs_drop::<K>();
-
     fn to_key(&self) -> K {
         self.clone()
     }

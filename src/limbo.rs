@@ -22,7 +22,8 @@
 //!
 //! # Orderings
 //!
-//! - `push` is Release, `take` Acquire: who takes a stack sees all that was done to its entries.
+//! - A stack is pushed on Release and taken Acquire: who takes it sees all that was done to its
+//!   entries.
 //! - The deferral is made under a guard after the take. Each entry was unlinked before it was let
 //!   go of, so only guards older than that can still reach it, and the collector waits for those.
 //! - `exist` is taken Acquire and released Release, like a permit.
@@ -120,7 +121,8 @@ impl<K> Limbo<K> {
         Self {
             exist: CachePadded::new(AtomicUsize::new(0)),
             max,
-            crowded: (max - slack).saturating_add(MANY + shards * batch),
+            // With what is no garbage: partial batches, spares, and what owners have fetched of them.
+            crowded: (max - slack).saturating_add(MANY + shards * (batch + 2 * SPARES.min(share))),
             batch,
             shard_bits,
             stacks: (0..shards).map(|_| CachePadded::new(stack())).collect(),

@@ -87,10 +87,13 @@ impl<K> Shard<K> {
         }
     }
 
-    /// Has changed for whoever sees an entry that was published meanwhile.
+    /// Changes with each admission, before and after it is published, and with each life that ends.
     pub(crate) fn turnover(&self) -> u64 {
-        let begun = [&self.owned, &self.tally].map(|tally| tally.begun.load(Ordering::Relaxed));
-        begun[0].wrapping_add(begun[1])
+        let of = |tally: &Tally| {
+            let lives = tally.load().into_iter().fold(0, u64::wrapping_add);
+            lives.wrapping_add(tally.begun.load(Ordering::Relaxed))
+        };
+        of(&self.owned).wrapping_add(of(&self.tally))
     }
 
     pub(crate) fn add_to(&self, stats: &mut Stats) {

@@ -470,15 +470,15 @@ impl World {
 /// The steps that an operation takes at most by itself, without and with a TTL. A hit takes up to
 /// six, and one more for each other entry of its chain; a few more than that is a second attempt.
 const STEPS: [(&str, bool, u64); 12] = [
-    ("hit", false, 20),
+    ("hit", false, 25),
     ("hit", true, 45),
     ("handle's hit", false, 2),
-    ("get", false, 20),
+    ("get", false, 25),
     ("get", true, 250),
-    ("new key", false, 220),
-    ("new key", true, 280),
-    ("remove", false, 60),
-    ("remove", true, 60),
+    ("new key", false, 300),
+    ("new key", true, 400),
+    ("remove", false, 150),
+    ("remove", true, 150),
     ("len", false, 1),
     ("waiting", false, 10),
     ("stats", false, 40),

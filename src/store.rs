@@ -342,8 +342,8 @@ where
     }
 
     /// A handle to one counter, for a connection or a task that counts under one key for long: no
-    /// hash, no pin, no search. Admits the key, which is not yet a use of it, and always converts
-    /// it, since the handle keeps it.
+    /// hash, no pin, no search. Counts as a use of a live key; admits one that is not, whose first use
+    /// is then the handle's. Always converts the key, since the handle keeps it.
     #[must_use]
     pub fn counter<Q>(&self, key: &Q) -> Counter<K, S>
     where

@@ -5,11 +5,12 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::num::NonZero;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::cell::{self, Amount};
 use crate::counter::Counter;
 use crate::engine::Engine;
+use crate::entry::Entry;
 use crate::hash::RandomState;
 
 /// A handle to one counter that several threads count on at once. See [`CounterStore::striped`].
@@ -18,14 +19,15 @@ use crate::hash::RandomState;
 /// lines of its own instead, so they do not meet: one `fetch_add`, wait-free without a TTL. In
 /// return [`add`](Self::add) cannot say what the count is now. [`get`](Self::get), snapshots, totals
 /// and the removal have the exact sum of all handles and of every other increment of the key; what
-/// *others'* increments return includes what was in the stripes at that moment, so between them
-/// numbers may be left out or come twice.
+/// *others'* increments return includes what they found in the stripes one after the other, so
+/// numbers may be left out or come twice, and of two adds a read may show the later alone.
 ///
 /// The first handle gives the key's entry as many stripes as the machine has processors, 128 bytes
 /// each, until its life ends. For a key that is counted by one thread at a time, use
 /// [`counter`]. Everything else is as with [`Counter`]: never orphaned, does
 /// not protect from eviction, keeps its store alive; `Send` and not `Sync`, so each thread takes a
-/// clone, which gets another stripe.
+/// clone, which gets another stripe. With more handles than stripes, those that were dropped
+/// included, some share one.
 ///
 /// With a TTL, the first add in each tick also counts on the common cell.
 ///
@@ -47,7 +49,8 @@ pub struct Striped<K: Send + Sync + 'static, S = RandomState> {
     counter: Counter<K, S>,
     /// In the entry that `counter` holds.
     stripe: Cell<Option<NonNull<cell::Cell>>>,
-    number: Cell<Option<usize>>,
+    /// Its number among the stripes of that entry, which is compared and not followed.
+    number: Cell<Option<(NonNull<Entry<K>>, usize)>>,
     /// The tick in which this handle last counted on the common cell.
     tick: Cell<u64>,
     /// It is counting on the common cell: who comes back from the user's code takes no stripe.
@@ -60,8 +63,16 @@ unsafe impl<K: Send + Sync + 'static, S: Send + Sync> Send for Striped<K, S> {}
 
 /// As many stripes as threads can run at once.
 fn stripes() -> usize {
-    static STRIPES: OnceLock<usize> = OnceLock::new();
-    *STRIPES.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
+    // Not a `OnceLock`: nobody waits for who asks first.
+    static STRIPES: AtomicUsize = AtomicUsize::new(0);
+    match STRIPES.load(Ordering::Relaxed) {
+        0 => {
+            let n = std::thread::available_parallelism().map_or(1, NonZero::get);
+            STRIPES.store(n, Ordering::Relaxed);
+            n
+        }
+        n => n,
+    }
 }
 
 impl<K, S> Striped<K, S>
@@ -78,6 +89,7 @@ where
     }
 
     /// The key.
+    #[must_use]
     pub fn key(&self) -> &K {
         self.counter.key()
     }
@@ -129,8 +141,12 @@ where
     fn take_stripe(&self) {
         let Some(entry) = self.counter.entry() else { return };
         let all = entry.stripes_or_make(stripes());
-        let number = self.number.get().unwrap_or_else(|| all.number());
-        self.number.set(Some(number));
+        let this = NonNull::from(entry);
+        let number = match self.number.get() {
+            Some((entry, number)) if entry == this => number,
+            _ => all.number(),
+        };
+        self.number.set(Some((this, number)));
         // Its sealer sees this, and with it the stripes.
         if entry.cell().add_amount(Amount::NOTHING).is_ok() {
             self.stripe.set(Some(NonNull::from(all.cell(number))));

@@ -172,10 +172,12 @@ fn judge<K>(entry: &Entry<K>, list: List, seen: Seen) -> Verdict {
     let uses = uses_since(snap, entry.uses(seen));
     match list {
         // What a life began with is not known exactly beyond `u16`.
-        List::Probation if first == u16::MAX => judge_probation(uses),
         List::Probation => {
+            let known = first != u16::MAX;
             let units = entry.units(seen).saturating_sub(first.into());
-            judge_probation(unwrapped(uses, units))
+            let uses = if known { unwrapped(uses, units) } else { uses };
+            // One that a handle has admitted came without its first use.
+            judge_probation(uses.saturating_sub(u16::from(snap == 0)))
         }
         List::Main => judge_main(credit, uses),
     }

@@ -53,6 +53,11 @@ impl Timer {
         now.0 >= end_of_tick.saturating_add(self.ttl)
     }
 
+    /// The tick of seven eighths of a TTL ago.
+    pub(crate) fn long_ago(&self, now: Now) -> u64 {
+        self.tick(now).saturating_sub((self.ttl >> self.shift) / 8 * 7)
+    }
+
     pub(crate) fn tick_length(&self) -> Duration {
         Duration::from_nanos(1 << self.shift)
     }

@@ -155,3 +155,28 @@ fn a_panic_loses_no_unit() {
     assert_eq!(totals.rejected, 10 * panics);
     assert_eq!(store.get(&Fuse(5)), Some(10));
 }
+
+/// A listener that panics takes no unit with it when a buffer is dropped, and does not abort where
+/// another panic is on its way.
+#[test]
+fn a_dropped_buffer_hands_over_all() {
+    for unwinding in [false, true] {
+        let store = CounterStore::<u64>::builder()
+            .capacity(1)
+            .on_removal(|_| panic!("listener"))
+            .build()
+            .expect("valid");
+        store.increment(&1000);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let buffer = store.buffer();
+            (0..10).for_each(|key| buffer.increment(&key));
+            assert!(!unwinding, "the user's own");
+        }));
+        let panic = result.expect_err("there is a panic");
+        assert_eq!(
+            panic.downcast_ref(),
+            Some(&if unwinding { "the user's own" } else { "listener" })
+        );
+        assert_eq!((store.totals().recorded, store.totals().rejected), (11, 0));
+    }
+}

@@ -26,7 +26,7 @@ mod layers {
         cell::two_adders_and_a_sealer,
         cell::adders_at_the_top,
         cell::a_sealer_an_adder_and_a_reader,
-        cell::two_sealers_an_adder_and_a_reader,
+        cell::two_sealers_and_an_adder,
         budget::never_above_the_cap,
         budget::a_permit_publishes,
         index::two_inserters_of_one_key,
@@ -87,6 +87,7 @@ mod still {
         race::two_new_keys_for_one_place,
         sample::an_eviction_while_the_lists_are_taken,
         sample::two_evictions_at_once,
+        sample::an_eviction_that_is_overtaken,
         expiry::an_expiry_against_a_use,
         expiry::two_uses_in_two_ticks,
         snapshots::two_snapshots_against_adds_and_an_eviction,
@@ -196,6 +197,7 @@ mod mutants {
         still_leaves_no_note: owners::two_removes_and_the_next_owner, "it is credited";
         still_lets_the_next_life_overlap: stripes::a_next_life_against_a_striped_handle, "the lives overlap";
         still_moves_the_tick_back: expiry::two_uses_in_two_ticks, "ended early";
+        still_passes_once: sample::an_eviction_that_is_overtaken, "a visible entry";
         still_samples_nobody: sample::two_evictions_at_once, "visible entr";
         still_seals_blindly: race::an_increment_a_remove_and_an_eviction_of_one_key, "let go of a hold twice";
         still_spares_what_is_in_use: sample::an_eviction_while_the_lists_are_taken, "a visible entry";
@@ -228,11 +230,11 @@ mod mutants {
         budget_release_relaxed: budget::a_permit_publishes, "Causality violation";
         budget_takes_relaxed: budget::a_permit_publishes, "Causality violation";
 
-        cell_announces_blindly: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
+        cell_announces_blindly: cell::two_sealers_and_an_adder, "a reader saw";
         cell_announces_nothing: cell::a_sealer_an_adder_and_a_reader, "a reader saw";
-        cell_announces_what_is_over: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
-        cell_is_born_with_another_count: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
-        cell_loads_last_too_late: cell::two_sealers_an_adder_and_a_reader, "a reader saw";
+        cell_announces_what_is_over: cell::two_sealers_and_an_adder, "a reader saw";
+        cell_is_born_with_another_count: cell::two_sealers_and_an_adder, "a reader saw";
+        cell_loads_last_too_late: cell::two_sealers_and_an_adder, "a reader saw";
         cell_reads_relaxed: cell::a_sealer_an_adder_and_a_reader, "a reader saw";
         cell_seals_blindly: cell::two_adders_and_a_sealer, "the sealed count";
         cell_seals_relaxed: cell::a_sealer_an_adder_and_a_reader, "a reader saw";

@@ -82,29 +82,27 @@ pub(crate) fn a_sealer_an_adder_and_a_reader() {
     });
 }
 
-/// Whoever sees the seal sees the exact count, whatever the losers of the race had announced.
-pub(crate) fn two_sealers_an_adder_and_a_reader() {
-    explore("cell, two sealers, an adder and a reader", 2, 1000, || {
+/// The announcement is that of the count that was sealed, whatever the losers of the race had
+/// announced.
+pub(crate) fn two_sealers_and_an_adder() {
+    explore("cell, two sealers and an adder", 3, 10_000, || {
         let cell = Arc::new(born(1));
-        let sealers = [Cause::Idle, Cause::Removed].map(|cause| {
+        let sealer = {
             let cell = Arc::clone(&cell);
-            thread::spawn(move || cell.seal(cause).map(|units| State::Ended(cause, units)))
-        });
+            thread::spawn(move || cell.seal(Cause::Idle))
+        };
         let adder = {
             let cell = Arc::clone(&cell);
             thread::spawn(move || [1, 2].into_iter().filter(|&n| cell.add(n).is_ok()).sum::<u64>())
         };
-        let seen = cell.read();
-        let sealed = sealers.map(|sealer| sealer.join().unwrap());
+        let sealed = (cell.seal(Cause::Removed), sealer.join().unwrap());
         let counted = 1 + adder.join().unwrap();
-        let ([Some(end), None] | [None, Some(end)]) = sealed else {
-            panic!("not sealed once: {sealed:?}");
+        let end = match sealed {
+            (Some(units), None) => State::Ended(Cause::Removed, units),
+            (None, Some(units)) => State::Ended(Cause::Idle, units),
+            _ => panic!("not sealed once: {sealed:?}"),
         };
-        assert!(matches!(end, State::Ended(_, units) if units == counted));
+        assert!(matches!(end, State::Ended(_, units) if units == counted), "the sealed count");
         assert_eq!(cell.read(), end, "a reader saw another count");
-        assert!(
-            matches!(seen, State::Live(_)) || seen == end,
-            "a reader saw another count: {seen:?}"
-        );
     });
 }

@@ -150,7 +150,7 @@ pub(crate) fn a_credit_and_a_reader() {
 
 /// Both copies of the totals are written while the reader is on its way.
 pub(crate) fn two_credits_and_a_reader() {
-    explore("ledger, two credits and a reader", 3, 100_000, || {
+    explore("ledger, two credits and a reader", 2, 10_000, || {
         let (shard, entries) = Shard::new();
         let owner = {
             let shard = Arc::clone(&shard);

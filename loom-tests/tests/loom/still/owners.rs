@@ -30,7 +30,7 @@ fn is_settled(store: &Store) {
 }
 
 pub(crate) fn two_removes_and_the_next_owner() {
-    explore("store, two removes and the next owner", 6, 10_000, || {
+    explore("store, two removes and the next owner", 6, 5000, || {
         let (store, told) = store(2);
         store.add(&1, 1);
         store.add(&2, 2);

@@ -33,7 +33,7 @@ pub(crate) fn a_striped_handle_against_a_remove() {
 
 /// Whoever seals the cell on which the handle has counted a use sees its stripes.
 pub(crate) fn a_handle_that_is_striped_during_a_remove() {
-    explore("store, a handle that is striped during a remove", 3, 1000, || {
+    explore("store, a handle that is striped during a remove", 2, 5000, || {
         let (store, told) = store(2);
         store.add(&1, 1);
         let other = {
