@@ -143,7 +143,7 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     S: BuildHasher,
 {
-    /// Builds the store and allocates its index: 8 to 16 bytes for each counter of the capacity,
+    /// Builds the store and allocates its index: 11 to 21 bytes for each counter of the capacity,
     /// and about 2 for the eviction policy.
     ///
     /// # Errors
