@@ -13,9 +13,11 @@ enum Base {
     /// three threads and more, where the real collector takes minutes.
     Stub,
     /// What is retired is forgotten, leaks are not looked for, and what other models look at is no
-    /// branching point: statistics and limbo. For the whole store with three threads, or with more
-    /// preemptions.
+    /// branching point: statistics and limbo; and a pass over the index that was overtaken is not
+    /// repeated. For the whole store with three threads, or with more preemptions.
     Still,
+    /// As `Still`, with all passes.
+    Again,
     /// What is retired is freed at once: for who frees, and when.
     AtOnce,
     /// As `Stub`, and memory is used again, which loom's marker in each entry else forbids.
@@ -28,6 +30,7 @@ const BASES: &[(&str, Base)] = &[
     ("drops", Base::Drops),
     ("layers", Base::Stub),
     ("still", Base::Still),
+    ("again", Base::Again),
     ("at_once", Base::AtOnce),
     ("spares", Base::Spares),
 ];
@@ -74,7 +77,8 @@ impl Base {
             Base::Real => &[],
             Base::Drops => &[DROPS],
             Base::Stub => &[TOKEN, NO_DEFER, WATCHED],
-            Base::Still => &[TOKEN, FORGETS, WATCHED],
+            Base::Still => &[TOKEN, FORGETS, ONE_PASS, WATCHED],
+            Base::Again => &[TOKEN, FORGETS, WATCHED],
             Base::AtOnce => &[TOKEN, AT_ONCE, WATCHED],
             Base::Spares => &[TOKEN, NO_DEFER, SPARES, WATCHED],
         };
@@ -122,6 +126,11 @@ const FORGETS: &[Patch] = &[
     // The same on each machine.
     patch("striped.rs", "std::thread::available_parallelism().map_or(1, NonZero::get)", "2"),
 ];
+
+const PASS_ONCE: Patch =
+    patch("admit.rs", "if earlier == Some(self.turnover()) {", "if earlier == earlier {");
+
+const ONE_PASS: &[Patch] = &[PASS_ONCE];
 
 const SPARES: &[Patch] = &[patch("spare.rs", "if cfg!(crossbeam_loom) { 0 } else { max }", "max")];
 
@@ -519,9 +528,18 @@ const MUTATIONS: &[Mutation] = &[
             "self.0.load(Ordering::Relaxed).as_ref()",
         ),
     ),
-    // A use on the entry's own cell says that there are stripes.
+    // What a handle writes to the entry's own cell shows the stripes to who seals that cell, though
+    // the word is the same after it.
     stub(
-        "stripes_are_not_seen",
+        "stripes_are_not_looked_for",
+        patch(
+            "cell.rs",
+            "compare_exchange(seen.0, sealed, Ordering::AcqRel, Ordering::Acquire)",
+            "compare_exchange(seen.0, sealed, Ordering::Release, Ordering::Acquire)",
+        ),
+    ),
+    stub(
+        "stripes_are_not_shown",
         patch(
             "cell.rs",
             "self.word.fetch_add(uses + n, Ordering::Release)",
@@ -665,10 +683,7 @@ const MUTATIONS: &[Mutation] = &[
             "let sealed: Sealed<'_, K> = None?;",
         ),
     ),
-    still(
-        "still_passes_once",
-        patch("admit.rs", "if earlier == Some(self.turnover()) {", "if earlier == earlier {"),
-    ),
+    on(Base::Again, "again_passes_once", PASS_ONCE),
     still(
         "still_spares_what_is_in_use",
         patch(

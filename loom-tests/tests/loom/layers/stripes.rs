@@ -2,7 +2,7 @@
 
 use loom::thread;
 
-use super::tree::cell::{Cause, Cell, State};
+use super::tree::cell::{Amount, Cause, Cell, State};
 use super::tree::entry::Entry;
 use crate::explore::explore;
 
@@ -14,7 +14,7 @@ include!("published.rs");
 fn stripe(entry: &Entry<usize>) -> Option<&Cell> {
     let all = entry.stripes_or_make(2);
     let number = all.number();
-    entry.cell().add(0).ok()?;
+    entry.cell().add_amount(Amount::NOTHING).ok()?;
     Some(all.cell(number))
 }
 

@@ -54,20 +54,3 @@ pub(crate) fn two_evictions_at_once() {
         assert_eq!(balances(&store, &told, 4), 0);
     });
 }
-
-/// Others evict ahead of its pass over the index and admit behind it, and there is a visible entry
-/// all the while: it passes again.
-pub(crate) fn an_eviction_that_is_overtaken() {
-    explore("store, an eviction that others overtake", 3, 1000, || {
-        let (store, told) = store(2);
-        store.increment(&1);
-        store.increment(&2);
-        let other = {
-            let store = store.clone();
-            thread::spawn(move || [3, 4].map(|key| store.try_increment(&key)))
-        };
-        assert_eq!(store.try_increment(&5), Ok(1), "there was a visible entry");
-        assert_eq!(other.join().unwrap(), [Ok(1); 2], "there was a visible entry");
-        assert_eq!(balances(&store, &told, 5), 0);
-    });
-}
