@@ -754,10 +754,6 @@ const MUTATIONS: &[Mutation] = &[
     still("still_leaves_no_note", patch("engine.rs", "shard.roster.depart(entry);", "")),
     still("still_forgets_the_lists", patch("engine.rs", "lists.bury(entry);", "")),
     still(
-        "still_lets_the_next_life_overlap",
-        patch("engine.rs", "entry.read(); Err(Missed(Some(head)))", "Err(Missed(Some(head)))"),
-    ),
-    still(
         "still_trusts_an_old_tick",
         patch(
             "striped.rs",

@@ -205,7 +205,6 @@ mod mutants {
         still_heeds_nothing: owners::two_removes_and_the_next_owner, "it is credited";
         still_judges_before_it_looks: expiry::an_expiry_against_a_use, "ended early";
         still_leaves_no_note: owners::two_removes_and_the_next_owner, "it is credited";
-        still_lets_the_next_life_overlap: stripes::a_next_life_against_a_striped_handle, "the lives overlap";
         still_moves_the_tick_back: expiry::two_uses_in_two_ticks, "ended early";
         still_samples_nobody: sample::two_evictions_at_once, "visible entr";
         still_seals_blindly: race::an_increment_a_remove_and_an_eviction_of_one_key, "let go of a hold twice";
