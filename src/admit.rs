@@ -12,7 +12,7 @@ use crate::budget::Permit;
 use crate::cell::{Amount, Cause, MAX_COUNT, State};
 use crate::clock_list::Lists;
 use crate::engine::{AtCapacity, Engine, Missed, Touch, sealed};
-use crate::entry::{CORE, Entry, Ref, SHARD, Sealed};
+use crate::entry::{CORE, Entry, Place, Ref, SHARD, Sealed};
 use crate::error::Rejected;
 use crate::hash::KeyHash;
 use crate::index::{Found, Head};
@@ -128,6 +128,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
             self.room_from_larger(shard, kit, time, guard, out);
         }
         let admitted = self.own_lists(shard, guard, |lists| {
+            // Asked in `make_room`.
+            lists.policy.prefetch(hash);
             let of_owner = || self.limbo.slot_of_owner(shard.number, &mut lists.blanks);
             let slot = kit.slot.take().or_else(of_owner)?;
             let victim = match kit.room {
@@ -142,10 +144,24 @@ impl<K: Send + Sync + 'static> Engine<K> {
             }
             if let Some(victim) = victim {
                 self.bury_victim(shard, victim, lists, guard, out);
+                self.prefetch_next(lists);
             }
             entry
         });
         admitted.flatten()
+    }
+
+    /// Asks for the memory that the shard's next eviction will want: it is not in use, so it is in
+    /// nobody's cache.
+    fn prefetch_next(&self, lists: &Lists<K>) {
+        for place in [Place::Probation, Place::Main] {
+            if let Some(next) = lists.next_oldest(place) {
+                let hash = next.hash();
+                self.index.prefetch(hash);
+                self.ledger.prefetch(self.index.bucket_of(hash));
+                lists.policy.prefetch(hash);
+            }
+        }
     }
 
     /// A victim from a shard that has more than its share, if this one has less. Shares drift where

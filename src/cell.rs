@@ -130,6 +130,7 @@ impl Seen {
     }
 
     /// Meaningful while the life lasts.
+    #[inline]
     pub(crate) fn units(self) -> u64 {
         clamp(self.0 & UNITS)
     }
@@ -141,6 +142,7 @@ impl Seen {
 }
 
 /// An overshoot that was not yet taken back does not show.
+#[inline]
 fn clamp(units: u64) -> u64 {
     units.min(MAX_COUNT)
 }
@@ -153,6 +155,7 @@ pub(crate) struct Cell {
 
 impl Cell {
     /// A life that begins with one use of `n` units.
+    #[inline]
     pub(crate) fn new(n: u64) -> Self {
         // Announced already: a life that ends as it began is sealed by one exchange.
         Self { word: AtomicU64::new(USE | clamp(n)), last: AtomicU64::new(clamp(n)) }
@@ -164,6 +167,7 @@ impl Cell {
     }
 
     /// Sets what the life begins with, before the cell is shared.
+    #[inline]
     pub(crate) fn restart(&mut self, amount: Amount) {
         let units = clamp(amount.units);
         let word = u64::from(amount.uses) << USES_SHIFT | units;

@@ -357,6 +357,15 @@ impl<K> Lists<K> {
         })
     }
 
+    /// The entry that the hand comes to next in a list. Asks for the one after it.
+    pub(crate) fn next_oldest(&self, place: Place) -> Option<Ref<'_, K>> {
+        let queue = if place == Place::Main { &self.main } else { &self.probation };
+        let next = listed(queue.oldest)?;
+        // SAFETY: see `listed`.
+        Entry::prefetch(unsafe { next.seat(|seat| seat.newer) });
+        Some(next)
+    }
+
     /// Takes an entry out of the list that it is in.
     fn detach(&mut self, entry: &Entry<K>) {
         let older = entry.link().load(Ordering::Relaxed);

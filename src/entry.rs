@@ -22,6 +22,7 @@
 //! `limbo`, `tick` in `engine`.
 
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
@@ -29,7 +30,7 @@ use crate::cell::{Amount, Cause, Cell, Seen, State, USES_RANGE};
 use crate::hash::KeyHash;
 use crate::reclaim::Life;
 use crate::stripes::{self, Stripes};
-use crate::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell, prefetch};
 
 pub(crate) const SHARD: u64 = 1;
 pub(crate) const REPORT: u64 = 1 << 1;
@@ -96,6 +97,7 @@ unsafe impl<K: Send + Sync> Send for Entry<K> {}
 unsafe impl<K: Send + Sync> Sync for Entry<K> {}
 
 impl<K> Entry<K> {
+    #[inline(always)]
     pub(crate) fn new(hash: KeyHash, key: K, holds: u64) -> Self {
         Self {
             next: AtomicPtr::default(),
@@ -121,7 +123,16 @@ impl<K> Entry<K> {
         }
     }
 
+    /// Asks for both cache lines of an entry.
+    #[inline]
+    pub(crate) fn prefetch(entry: *const Self) {
+        for offset in [offset_of!(Self, next), offset_of!(Self, written)] {
+            prefetch(entry.cast::<u8>().wrapping_add(offset));
+        }
+    }
+
     /// Sets what the life begins with, before publication.
+    #[inline]
     pub(crate) fn prepare(&mut self, amount: Amount, tick: u64, known: Option<bool>) {
         self.written.cell.restart(amount);
         self.written.tick = AtomicU64::new(tick);

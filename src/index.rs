@@ -36,7 +36,7 @@ use crate::clock_list::Pen;
 use crate::entry::{Entry, Ref};
 use crate::hash::KeyHash;
 use crate::reclaim::Guard;
-use crate::sync::{AtomicPtr, Ordering, null_pointers};
+use crate::sync::{AtomicPtr, Ordering, null_pointers, prefetch};
 
 pub(crate) struct Index<K> {
     buckets: Box<[AtomicPtr<Entry<K>>]>,
@@ -81,6 +81,12 @@ impl<K> Index<K> {
         let head = self.bucket(hash).load(Ordering::Acquire);
         let first = Walk::from(head, guard).find(|e| e.hash() == hash && key.equivalent(e.key()));
         Found { first, head: Head(head) }
+    }
+
+    /// Asks for the head of a chain.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
+        prefetch(self.bucket(hash));
     }
 
     /// All entries of a bucket, newest first, live or ended.

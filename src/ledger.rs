@@ -39,7 +39,7 @@ use std::ptr;
 use crate::clock_list::Pen;
 use crate::entry::{Entry, Ref};
 use crate::reclaim::Guard;
-use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence, prefetch};
 
 /// Buckets a group, at most.
 const GROUP: usize = 64;
@@ -118,6 +118,12 @@ impl<K> Ledger<K> {
         head.store(crediting(entry.as_ptr(), new), Ordering::Release);
         unlink(pen);
         head.store(settled(version + 1), Ordering::Release);
+    }
+
+    /// Asks for the group of a bucket.
+    #[inline]
+    pub(crate) fn prefetch(&self, bucket: usize) {
+        prefetch(&self.groups[bucket / self.size]);
     }
 
     /// The caller stays pinned until it has asked whether it is [`unchanged`](Self::unchanged).

@@ -413,6 +413,8 @@ unsafe fn take_apart<K>(head: &mut *mut Entry<K>) -> Freed<K> {
     // SAFETY: the entry is alive: this is where its last hold goes, or it has none.
     let entry = unsafe { &*raw };
     *head = entry.link().load(Ordering::Relaxed);
+    // It arrives while the key of this one is dropped.
+    Entry::prefetch(*head);
     // Acquire: pairs with those who let go before. If nobody else has a hold, nobody can take one.
     let mut holds = entry.holds().load(Ordering::Acquire);
     if holds & SHARD != 0 && holds != SHARD {

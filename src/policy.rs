@@ -24,6 +24,7 @@
 
 use crate::cell::USES_RANGE;
 use crate::hash::KeyHash;
+use crate::sync::prefetch;
 
 /// Credit stops growing here.
 const MAX_CREDIT: u8 = 63;
@@ -122,26 +123,32 @@ impl Policy {
     /// store is not full.
     pub(crate) fn recall(&mut self, hash: KeyHash, population: Option<usize>) -> bool {
         let hit = self.ghost.take(hash);
-        let Some(population) = population else {
-            return hit.is_some();
-        };
+        if let Some(population) = population {
+            self.learn(hit, population);
+        }
+        hit.is_some()
+    }
+
+    /// Moves the target.
+    fn learn(&mut self, hit: Option<(List, usize)>, population: usize) {
         let bounds = Bounds::of(population);
         let target = self.target.get_or_insert(bounds.start);
+        let Some((list, way)) = hit else {
+            if *target > bounds.start {
+                *target -= 1;
+            }
+            return;
+        };
+        if way >= FRESH_WAYS {
+            return;
+        }
         // Counted without the word that was just taken, and plus one each.
         let [probation, main] = self.ghost.live.map(|n| i64::from(n) + 1);
         let step = |of: i64, against: i64| (FINE * of / against).clamp(FINE, MAX_STEP * FINE);
-        match hit {
-            Some((List::Probation, way)) if way < FRESH_WAYS => {
-                *target = (*target + step(main, probation)).min(bounds.max);
-            }
-            Some((List::Main, way)) if way < FRESH_WAYS => {
-                *target = (*target - step(probation, main)).max(bounds.min);
-            }
-            Some(_) => {}
-            None if *target > bounds.start => *target -= 1,
-            None => {}
-        }
-        hit.is_some()
+        *target = match list {
+            List::Probation => (*target + step(main, probation)).min(bounds.max),
+            List::Main => (*target - step(probation, main)).max(bounds.min),
+        };
     }
 
     /// The list to take the next victim from; `population`: both together.
@@ -156,6 +163,12 @@ impl Policy {
         }
     }
 
+    /// Asks for what is known of a key.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
+        prefetch(&self.ghost.buckets[hash.below(self.ghost.buckets.len())]);
+    }
+
     /// An eviction.
     pub(crate) fn remember(&mut self, hash: KeyHash, left: List) {
         self.ghost.put(hash, left);
@@ -168,43 +181,74 @@ impl Policy {
     }
 }
 
-/// Fingerprints of what was evicted lately: buckets of eight words, newest first; a word is 15 bits
-/// of fingerprint and one for the list that the key left. 0 is no key.
+/// Fingerprints of what was evicted lately: buckets of eight words, the newest lowest; a word is 15
+/// bits of fingerprint and one for the list that the key left. 0 is no key.
 #[derive(Debug)]
 struct Ghost {
-    buckets: Box<[[u16; WAYS]]>,
+    buckets: Box<[Bucket]>,
     /// Live words, by list.
     live: [u32; 2],
 }
 
-impl Ghost {
-    fn new(share: usize) -> Self {
-        Self { buckets: vec![[0; WAYS]; (share / WAYS).max(1)].into(), live: [0; 2] }
+/// Eight words in one, so that they are compared and shifted at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bucket(u128);
+
+impl Bucket {
+    const WORD: u32 = u16::BITS;
+    /// 1 in each word.
+    const ONES: u128 = u128::MAX / 0xffff;
+
+    fn word(self, way: usize) -> u16 {
+        (self.0 >> (way as u32 * Self::WORD)) as u16
     }
 
-    fn bucket(&mut self, hash: KeyHash) -> &mut [u16; WAYS] {
+    /// The newest word with this fingerprint. (Which of several words is 0: Knuth, *The Art of
+    /// Computer Programming*, 7.1.3.)
+    fn find(self, fingerprint: u16) -> Option<usize> {
+        let same = Self::ONES * u128::from(fingerprint << 1);
+        let other = (self.0 ^ same) & !Self::ONES;
+        let equal = other.wrapping_sub(Self::ONES) & !other & Self::ONES << (Self::WORD - 1);
+        (equal != 0).then(|| (equal.trailing_zeros() / Self::WORD) as usize)
+    }
+
+    /// Takes a word out; older ones move up.
+    fn take(&mut self, way: usize) {
+        let newer = (1 << (way as u32 * Self::WORD)) - 1;
+        self.0 = self.0 & newer | self.0 >> Self::WORD & !newer;
+    }
+
+    /// Puts a word in and returns the oldest.
+    fn push(&mut self, word: u16) -> u16 {
+        let oldest = self.word(WAYS - 1);
+        self.0 = self.0 << Self::WORD | u128::from(word);
+        oldest
+    }
+}
+
+impl Ghost {
+    fn new(share: usize) -> Self {
+        Self { buckets: vec![Bucket(0); (share / WAYS).max(1)].into(), live: [0; 2] }
+    }
+
+    fn bucket(&mut self, hash: KeyHash) -> &mut Bucket {
         let at = hash.below(self.buckets.len());
         &mut self.buckets[at]
     }
 
     /// Forgets the key; says from which list it had left, and its place in the bucket.
     fn take(&mut self, hash: KeyHash) -> Option<(List, usize)> {
-        let fingerprint = hash.fingerprint();
         let bucket = self.bucket(hash);
-        let way = bucket.iter().position(|&word| word >> 1 == fingerprint)?;
-        let list = usize::from(bucket[way] & 1);
-        bucket[way..].rotate_left(1);
-        bucket[WAYS - 1] = 0;
+        let way = bucket.find(hash.fingerprint())?;
+        let list = usize::from(bucket.word(way) & 1);
+        bucket.take(way);
         self.live[list] -= 1;
         Some(([List::Probation, List::Main][list], way))
     }
 
     /// The oldest word of a full bucket goes.
     fn put(&mut self, hash: KeyHash, left: List) {
-        let fingerprint = hash.fingerprint();
-        let bucket = self.bucket(hash);
-        bucket.rotate_right(1);
-        let forgotten = std::mem::replace(&mut bucket[0], fingerprint << 1 | left as u16);
+        let forgotten = self.bucket(hash).push(hash.fingerprint() << 1 | left as u16);
         if forgotten != 0 {
             self.live[usize::from(forgotten & 1)] -= 1;
         }
@@ -214,13 +258,50 @@ impl Ghost {
     /// Words are counted by list, none is a fingerprint of 0, and the free ones come last.
     #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
     fn validate(&self) {
-        for bucket in &self.buckets {
-            let used = bucket.iter().take_while(|&&word| word != 0).count();
-            assert!(bucket[used..].iter().all(|&word| word == 0), "a gap in {bucket:?}");
-            assert!(bucket[..used].iter().all(|&word| word >> 1 != 0), "a key of 0 in {bucket:?}");
+        let words = |bucket: Bucket| (0..WAYS).map(move |way| bucket.word(way));
+        for &bucket in &self.buckets {
+            let used = words(bucket).take_while(|&word| word != 0).count();
+            assert!(words(bucket).skip(used).all(|word| word == 0), "a gap in {bucket:?}");
+            assert!(words(bucket).take(used).all(|word| word >> 1 != 0), "key 0 in {bucket:?}");
         }
-        let words = || self.buckets.iter().flatten().copied().filter(|&word| word != 0);
+        let words = || self.buckets.iter().copied().flat_map(words).filter(|&word| word != 0);
         let main = words().filter(|word| word & 1 == 1).count();
         assert_eq!(self.live, [words().count() - main, main].map(|n| n as u32));
+    }
+}
+
+#[cfg(all(test, not(crossbeam_loom)))]
+mod tests {
+    use super::*;
+
+    fn words(bucket: Bucket) -> [u16; WAYS] {
+        std::array::from_fn(|way| bucket.word(way))
+    }
+
+    /// Beside the same on an array, for words that are neighbours in value as well.
+    #[test]
+    fn a_bucket_is_eight_words() {
+        let (mut bucket, mut array) = (Bucket(0), [0_u16; WAYS]);
+        let mut rng = 1_u32;
+        for _ in 0..100_000 {
+            rng = rng.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let fingerprint =
+                [1, 2, 3, 0x3fff, 0x4000, 0x4001, 0x7ffe, 0x7fff][(rng >> 29) as usize];
+            let found = array.iter().position(|&word| word >> 1 == fingerprint);
+            assert_eq!(bucket.find(fingerprint), found, "{fingerprint} in {array:?}");
+            match found {
+                Some(way) if rng >> 28 & 1 == 0 => {
+                    bucket.take(way);
+                    array[way..].rotate_left(1);
+                    array[WAYS - 1] = 0;
+                }
+                _ => {
+                    let word = fingerprint << 1 | (rng >> 27 & 1) as u16;
+                    array.rotate_right(1);
+                    assert_eq!(bucket.push(word), std::mem::replace(&mut array[0], word));
+                }
+            }
+            assert_eq!(words(bucket), array);
+        }
     }
 }

@@ -30,23 +30,29 @@ pub(crate) fn is_idle<K>(entry: &Entry<K>, time: Time<'_>) -> bool {
 
 /// Entries that the hand has passed, in the order of the visits.
 struct Passed<K> {
-    entries: [(*mut Entry<K>, u8); MAX_VISITS],
+    entries: [*mut Entry<K>; MAX_VISITS],
+    credits: [u8; MAX_VISITS],
     len: usize,
 }
 
 impl<K> Passed<K> {
+    const fn new() -> Self {
+        Self { entries: [std::ptr::null_mut(); MAX_VISITS], credits: [0; MAX_VISITS], len: 0 }
+    }
+
     fn push(&mut self, entry: *mut Entry<K>, credit: u8) {
-        self.entries[self.len] = (entry, credit);
+        self.entries[self.len] = entry;
+        self.credits[self.len] = credit;
         self.len += 1;
     }
 
-    fn as_slice(&self) -> &[(*mut Entry<K>, u8)] {
+    fn as_slice(&self) -> &[*mut Entry<K>] {
         &self.entries[..self.len]
     }
 
     /// The first of those with the lowest credit; `out` is not looked at again.
     fn lowest(&self, out: &[bool; MAX_VISITS]) -> Option<usize> {
-        (0..self.len).filter(|&i| !out[i]).min_by_key(|&i| self.entries[i].1)
+        (0..self.len).filter(|&i| !out[i]).min_by_key(|&i| self.credits[i])
     }
 }
 
@@ -65,7 +71,7 @@ impl<K> Lists<K> {
         time: Time<'_>,
         guard: &'g Guard,
     ) -> Option<Sealed<'g, K>> {
-        let mut passed = Passed { entries: [(std::ptr::null_mut(), 0); MAX_VISITS], len: 0 };
+        let mut passed = Passed::new();
         let mut dead = 0;
         let mut victim = None;
         while passed.len < MAX_VISITS && dead < MAX_DEAD {
@@ -86,7 +92,7 @@ impl<K> Lists<K> {
             }
         }
         let victim = victim.or_else(|| self.lowest_credit(&mut passed, time, guard));
-        for &(entry, _) in passed.as_slice() {
+        for &entry in passed.as_slice() {
             if !entry.is_null() {
                 self.push_newest(entry, Place::Main);
             }
@@ -153,12 +159,12 @@ impl<K> Lists<K> {
         while let Some(i) = passed.lowest(&tried) {
             tried[i] = true;
             // SAFETY: its hold keeps the entry alive, and from then on the guard does.
-            let entry = unsafe { Ref::<'g, K>::new(passed.entries[i].0) }?;
+            let entry = unsafe { Ref::<'g, K>::new(passed.entries[i]) }?;
             if let Some(sealed) = seal(entry, entry.cell().look(), time) {
                 if sealed.cause == Cause::Capacity {
                     self.policy.remember(entry.hash(), List::Main);
                 }
-                passed.entries[i].0 = std::ptr::null_mut();
+                passed.entries[i] = std::ptr::null_mut();
                 return Some(sealed);
             }
         }
