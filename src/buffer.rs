@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 
 use crate::cell::{Amount, USES_RANGE};
 use crate::hash::{KeyHash, RandomState};
@@ -50,6 +50,20 @@ where
     /// Borrowed while the user's `Hash`, `Eq` and conversions run: whoever comes back from there
     /// adds to the store itself.
     table: RefCell<Table<K>>,
+}
+
+// What a panic of the user's code leaves in it is what was not handed over.
+impl<K, S> UnwindSafe for Buffer<K, S>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    S: BuildHasher,
+{
+}
+impl<K, S> RefUnwindSafe for Buffer<K, S>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    S: BuildHasher,
+{
 }
 
 struct Slot<K> {
@@ -236,6 +250,6 @@ where
     S: BuildHasher,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer").field("held", &self.held).field("store", &self.store).finish()
+        f.debug_struct("Buffer").field("held", &self.held.get()).field("store", &self.store).finish()
     }
 }

@@ -227,3 +227,26 @@ impl<K, S> fmt::Debug for Builder<K, S> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(crossbeam_loom)))]
+mod tests {
+    use super::*;
+
+    /// Four a core, while each has [`MIN_SHARE`] counters.
+    #[test]
+    fn the_default_number_of_shards() {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let most = (4 * cores).next_power_of_two().min(MAX_SHARDS);
+        for (capacity, shards) in [
+            (1, 1),
+            (MIN_SHARE, 1),
+            (2 * MIN_SHARE - 1, 1),
+            (2 * MIN_SHARE, 2),
+            (4 * MIN_SHARE - 1, 2),
+            (1 << 40, most),
+        ] {
+            assert_eq!(default_shards(capacity), shards.min(most), "{capacity}");
+        }
+        assert!(most >= 4);
+    }
+}

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
 use crate::cell::{Amount, MAX_COUNT};
@@ -38,6 +39,10 @@ pub struct Counter<K: Send + Sync + 'static, S = RandomState> {
 // SAFETY: the pointer is a hold on an entry, which any thread may use and let go of (`Entry` is
 // `Send + Sync` for such keys); the `Cell` goes along with its only owner.
 unsafe impl<K: Send + Sync + 'static, S: Send + Sync> Send for Counter<K, S> {}
+
+// A panic of the user's code leaves it bound to an entry or to none: that is a promise, and tested.
+impl<K: Send + Sync + 'static, S> UnwindSafe for Counter<K, S> {}
+impl<K: Send + Sync + 'static, S> RefUnwindSafe for Counter<K, S> {}
 
 impl<K, S> Counter<K, S>
 where

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
 use equivalent::Equivalent;
@@ -75,6 +76,10 @@ pub struct Snapshot<K: Send + Sync + 'static> {
 unsafe impl<K: Send + Sync + 'static> Send for Snapshot<K> {}
 // SAFETY: as above; nothing changes through a shared snapshot.
 unsafe impl<K: Send + Sync + 'static> Sync for Snapshot<K> {}
+
+// It changes nothing while it is shared, so a panic finds and leaves it whole.
+impl<K: Send + Sync + 'static> UnwindSafe for Snapshot<K> {}
+impl<K: Send + Sync + 'static> RefUnwindSafe for Snapshot<K> {}
 
 impl<K: Send + Sync + 'static> Snapshot<K> {
     pub(crate) fn take(engine: &Engine<K>) -> Self {
@@ -176,6 +181,11 @@ impl<K: fmt::Debug + Send + Sync + 'static> fmt::Debug for Snapshot<K> {
 
 /// The counters of a [`Snapshot`].
 pub struct Iter<'a, K>(std::slice::Iter<'a, (NonNull<Entry<K>>, u64)>);
+
+// SAFETY: it gives out shared references to keys, which the snapshot that it borrows keeps alive.
+unsafe impl<K: Sync> Send for Iter<'_, K> {}
+// SAFETY: as above; `next` wants it whole.
+unsafe impl<K: Sync> Sync for Iter<'_, K> {}
 
 impl<'a, K> Iterator for Iter<'a, K> {
     type Item = (&'a K, u64);

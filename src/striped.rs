@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::num::NonZero;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -60,6 +61,10 @@ pub struct Striped<K: Send + Sync + 'static, S = RandomState> {
 // SAFETY: the pointer leads into the entry that `counter`, which is `Send` on the same terms, holds
 // wherever it goes.
 unsafe impl<K: Send + Sync + 'static, S: Send + Sync> Send for Striped<K, S> {}
+
+// As the counter in it.
+impl<K: Send + Sync + 'static, S> UnwindSafe for Striped<K, S> {}
+impl<K: Send + Sync + 'static, S> RefUnwindSafe for Striped<K, S> {}
 
 /// As many stripes as threads can run at once.
 fn stripes() -> usize {

@@ -16,15 +16,15 @@ use std::time::Duration;
 
 use common::{lock, serially};
 use counterclock::{
-    AtCapacity, BuildError, Builder, Cause, Counter, CounterStore, Equivalent, Iter, MAX_COUNT,
-    Pinned, RandomState, Rejected, Removal, Snapshot, Stats, ToKey, Totals, WeakStore, quanta,
+    AtCapacity, Buffer, BuildError, Builder, Cause, Counter, CounterStore, Equivalent, Iter,
+    MAX_COUNT, Pinned, RandomState, Rejected, Removal, Snapshot, Stats, Striped, ToKey, Totals,
+    WeakStore, quanta,
 };
 
 #[test]
 fn traits() {
     let _turn = serially();
     fn shared<T: Send + Sync + UnwindSafe + RefUnwindSafe + 'static>() {}
-    fn send<T: Send + 'static>() {}
     fn clone<T: Clone + Debug>() {}
     fn value<T: Copy + Eq + Hash + Debug + Send + Sync + 'static>() {}
     fn error<T: Error + Clone + Eq + Send + Sync + 'static>() {}
@@ -34,8 +34,15 @@ fn traits() {
     shared::<CounterStore<u64, std::hash::RandomState>>();
     clone::<CounterStore<String>>();
     clone::<WeakStore<String>>();
-    send::<Counter<String>>();
+    fn handle<T: Send + UnwindSafe + RefUnwindSafe + Debug + 'static>() {}
+    handle::<Counter<String>>();
+    handle::<Striped<String>>();
+    handle::<Buffer<String>>();
+    handle::<Snapshot<String>>();
     clone::<Counter<String>>();
+    clone::<Striped<String>>();
+    fn shares<T: Send + Sync>() {}
+    shares::<Iter<'_, String>>();
     fn also_for_keys_that_cannot_be_cloned<K: Send + Sync + 'static>() {
         shared_data::<Snapshot<K>>();
         handles::<CounterStore<K>>();
@@ -365,7 +372,20 @@ fn what_is_shown_for_debugging() {
     assert!(format!("{:?}", store.pin()).contains("Pinned"));
     assert!(format!("{:?}", store.snapshot().iter()).contains('1'));
     assert!(format!("{:?}", CounterStore::<u64>::builder()).contains("Builder"));
-    assert!(!format!("{:?}", RandomState::new()).contains(char::is_numeric));
+    let hasher = format!("{:?}", RandomState::new());
+    assert!(hasher.contains("RandomState") && !hasher.contains(char::is_numeric), "{hasher}");
+    let (counter, striped) = (store.counter(&7), store.striped(&7));
+    assert!(format!("{counter:?}").contains("Counter { key: 7"), "{counter:?}");
+    assert!(format!("{striped:?}").contains("Striped"), "{striped:?}");
+    let buffer = store.buffer();
+    buffer.add(&7, 3);
+    assert!(format!("{buffer:?}").contains("held: 3"), "{buffer:?}");
+    buffer.flush();
+    let snapshot = store.snapshot();
+    let mut iter = snapshot.iter();
+    assert_eq!((iter.size_hint(), iter.len()), ((1, Some(1)), 1));
+    iter.next();
+    assert_eq!((iter.size_hint(), iter.next()), ((0, Some(0)), None));
     let told = Arc::new(Mutex::new(String::new()));
     let books = Arc::clone(&told);
     let store = CounterStore::<u64>::builder()
