@@ -250,6 +250,9 @@ where
     S: BuildHasher,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer").field("held", &self.held.get()).field("store", &self.store).finish()
+        f.debug_struct("Buffer")
+            .field("held", &self.held.get())
+            .field("store", &self.store)
+            .finish()
     }
 }

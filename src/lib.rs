@@ -25,6 +25,8 @@ mod index;
 mod key;
 mod ledger;
 mod limbo;
+#[cfg(all(test, not(crossbeam_loom)))]
+mod overtaken;
 mod pinned;
 mod policy;
 mod reclaim;

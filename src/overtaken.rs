@@ -1,0 +1,173 @@
+//! Passes and rounds that others overtake: several threads stand at chosen places at once.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::quanta::Clock;
+use crate::reclaim::pin;
+use crate::stop::{Stopped, run_to, turn};
+use crate::{AtCapacity, CounterStore, Rejected};
+
+type Store = CounterStore<u64>;
+
+fn bucket(store: &Store, key: u64) -> usize {
+    store.inner.engine.index.bucket_of(store.hash(&key))
+}
+
+/// Another key of this bucket.
+fn key_in(store: &Store, wanted: usize, not: &[u64]) -> u64 {
+    (1..).find(|key| bucket(store, *key) == wanted && !not.contains(key)).expect("some key")
+}
+
+/// Admissions that were about to be published.
+fn begun(store: &Store) -> u64 {
+    let shard = &store.inner.engine.shards[0];
+    [&shard.owned, &shard.tally].map(|tally| tally.begun.load(Ordering::SeqCst)).iter().sum()
+}
+
+/// Adds on a thread of its own, up to the first place at which `there` holds.
+fn add_until(store: &Store, key: u64, n: u64, there: impl Fn() -> bool) -> Stopped<Answer> {
+    let own = store.clone();
+    let mut at = 0;
+    let mut stopped = run_to(at, move || own.try_add(&key, n)).ok();
+    while !there() {
+        at += 1;
+        stopped = stopped.and_then(|stopped| stopped.go_on_to(at).ok());
+    }
+    stopped.expect("it gets there")
+}
+
+type Answer = Result<u64, Rejected>;
+
+/// An admission looks for room in a full store whose only shard is taken, so it walks the index;
+/// it stands at `first_at` and then at `then_at`. Meanwhile others evict ahead of it and admit
+/// behind it, with one key visible at every instant. `None` where the game cannot be played like
+/// that: the walker is through, or has taken one of the keys itself.
+fn walk_overtaken_twice(first_at: u64, then_at: u64) -> Option<Answer> {
+    let store = Store::builder().capacity(3).shards(1).build().expect("a store");
+    let last = store.inner.engine.index.len() - 1;
+    let early = key_in(&store, last, &[]);
+    store.increment(&early);
+    let walking = key_in(&store, 0, &[]);
+    let next = key_in(&store, last - 1, &[walking]);
+    let after = key_in(&store, 0, &[walking, next]);
+    let others = [0; 2].map(|_| key_in(&store, 0, &[walking, next, after]));
+    let live = |key: u64| store.contains(&key);
+    let shard = &store.inner.engine.shards[0];
+    let (answer, gone) = shard
+        .roster
+        .own(|_| {
+            // Two admissions that have their room and stand before they are published.
+            let before = begun(&store);
+            let first = add_until(&store, next, 5, || begun(&store) == before + 1);
+            let second = add_until(&store, after, 9, || begun(&store) == before + 2);
+            assert!(live(early) && !live(next) && !live(after));
+            let own = store.clone();
+            let Ok(walker) = run_to(first_at, move || own.try_increment(&walking)) else {
+                _ = (first.go_on(), second.go_on());
+                return None;
+            };
+            // It has passed the bucket of the first; now that one goes in, and the early one out.
+            first.go_on().expect("it has its room");
+            if !(live(early) && live(next)) {
+                _ = (walker.go_on(), second.go_on());
+                return None;
+            }
+            let evictor = add_until(&store, others[0], 1, || !live(early));
+            let Ok(walker) = walker.go_on_to(then_at) else {
+                _ = (evictor.go_on(), second.go_on());
+                return None;
+            };
+            second.go_on().expect("it has its room");
+            if !(live(next) && live(after)) {
+                _ = (walker.go_on(), evictor.go_on());
+                return None;
+            }
+            let other = add_until(&store, others[1], 1, || !live(next));
+            assert!(live(after));
+            let answer = walker.go_on();
+            _ = (evictor.go_on(), other.go_on());
+            Some(answer)
+        })
+        .expect("nobody else has the shard");
+    store.inner.engine.limbo().let_go_of(0, gone, &pin());
+    answer
+}
+
+/// It finds room, at whatever places it stood: an admission that was published behind it counts as
+/// turnover before it is visible.
+#[test]
+fn a_walk_that_is_overtaken_twice_finds_what_was_visible_all_along() {
+    let _turn = turn();
+    let mut played = 0;
+    for first_at in (0..60).step_by(3) {
+        for then_at in (first_at + 1..first_at + 80).step_by(5) {
+            let Some(answer) = walk_overtaken_twice(first_at, then_at) else { continue };
+            played += 1;
+            assert!(answer.is_ok(), "{answer:?}, overtaken at {first_at} and {then_at}");
+        }
+    }
+    assert!(played > 30, "{played} games");
+}
+
+const TTL: u64 = 64_000;
+const TICK: u64 = TTL / 125;
+
+/// A thread stands at a place of the last step of the idle hand's round, and others take so many
+/// steps, after the clock has moved. Then nothing is in flight. How long after its TTL, in
+/// nanoseconds, does a life that is not used any more make room in a store that rejects? `None` if
+/// the step has no such place.
+fn late(capacity: u64, place: u64, others: u64, moved: u64) -> Option<u64> {
+    let (clock, mock) = Clock::mock();
+    let builder = Store::builder().capacity(capacity as usize).shards(1).clock(clock);
+    let builder = builder.at_capacity(AtCapacity::Reject).idle_ttl(Duration::from_nanos(TTL));
+    let store = builder.build().expect("a store");
+    let mut now = 0;
+    let mut wait = |nanos: u64| {
+        mock.increment(nanos);
+        now += nanos;
+        now
+    };
+    // All but the last, which is used once more and then never again.
+    let use_others = || (0..capacity - 1).for_each(|key| _ = store.increment(&key));
+    let used_last = wait(40_000);
+    (0..capacity).for_each(|key| _ = store.increment(&key));
+    wait(27_000);
+    // The first round, which learns nothing, and the second but for its last step.
+    let engine = &store.inner.engine;
+    for step in 0..2 * (engine.index.len() as u64 / 8) - 1 {
+        let hand = engine.shards[0].idle_hand.load(Ordering::Relaxed);
+        assert_eq!(hand as u64, 8 * step, "one step a tick");
+        wait(TICK);
+        store.increment(&(step % (capacity - 1)));
+    }
+    wait(TICK);
+    let own = store.clone();
+    let stopped = run_to(place, move || own.increment(&0)).ok()?;
+    wait(moved);
+    (0..others).for_each(|key| _ = store.increment(&(2000 + key)));
+    stopped.go_on();
+    loop {
+        let at = wait(TICK);
+        use_others();
+        if (0..200).any(|key| store.try_increment(&(3000 + key)).is_ok()) {
+            return Some(at.saturating_sub(used_last + TTL));
+        }
+        assert!(at < 10 * TTL, "never");
+    }
+}
+
+/// Steps that are made at once may overlook a life. The hand comes by again an eighth of a TTL
+/// later, and not only when what it has met grows old.
+#[test]
+fn what_steps_at_once_overlook_is_found_soon() {
+    let _turn = turn();
+    let mut worst = 0;
+    for (capacity, others, moved) in
+        [(4, 1, 0), (4, 4, 0), (64, 8, 0), (64, 40, 0), (4, 2, TICK), (64, 16, TICK)]
+    {
+        let found = (0..400).map_while(|place| late(capacity, place, others, moved));
+        worst = found.fold(worst, u64::max);
+    }
+    assert!(worst <= TTL / 8 + 4 * TICK, "{worst} ns late");
+}
