@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 use crate::cell::{Amount, MAX_COUNT};
 use crate::engine::{Engine, Hit, Touch};
 use crate::entry::{Entry, Ref};
+use crate::error::Rejected;
 use crate::hash::{KeyHash, RandomState};
 use crate::reclaim::pin;
 use crate::removal::Removals;
@@ -52,7 +53,7 @@ where
     pub(crate) fn new(store: CounterStore<K, S>, key: K) -> Self {
         let counter = Self { hash: store.hash(&key), store, key, entry: Cell::new(None) };
         // A key that this admits is used for the first time when the handle is.
-        counter.bind(Amount::once(0), Amount::NOTHING);
+        _ = counter.bind(Amount::once(0), Amount::NOTHING);
         counter
     }
 
@@ -70,10 +71,29 @@ where
 
     /// Counts `n` units; returns the count after it. When rejected, `n`.
     ///
-    /// On a live entry, wait-free without a TTL and for `n` up to 2^32; otherwise lock-free. To
-    /// tell a rejection from a new life, use [`CounterStore::try_add`].
+    /// On a live entry, wait-free without a TTL and for `n` up to 2^32; otherwise lock-free.
     #[inline]
     pub fn add(&self, n: u64) -> u64 {
+        self.try_add(n).unwrap_or(n.min(MAX_COUNT))
+    }
+
+    /// As [`increment`](Self::increment), and says when it was rejected.
+    ///
+    /// # Errors
+    ///
+    /// As [`CounterStore::try_add`].
+    #[inline]
+    pub fn try_increment(&self) -> Result<u64, Rejected> {
+        self.try_add(1)
+    }
+
+    /// As [`add`](Self::add), and says when it was rejected. The next use tries again.
+    ///
+    /// # Errors
+    ///
+    /// As [`CounterStore::try_add`].
+    #[inline]
+    pub fn try_add(&self, n: u64) -> Result<u64, Rejected> {
         if let Some(entry) = self.entry.get() {
             let engine = self.store.engine();
             // SAFETY: our hold keeps the entry alive.
@@ -84,7 +104,7 @@ where
                 if owes {
                     engine.pay(self.hash);
                 }
-                return count;
+                return Ok(count);
             }
         }
         self.bind(Amount::once(n), Amount::once(n))
@@ -106,7 +126,7 @@ where
 
     /// Counts on the key's present entry or a new one, and holds that from now on.
     #[cold]
-    fn bind(&self, amount: Amount, if_new: Amount) -> u64 {
+    fn bind(&self, amount: Amount, if_new: Amount) -> Result<u64, Rejected> {
         self.release();
         let engine = self.store.engine();
         let mut out = Removals::new(engine);
@@ -121,17 +141,14 @@ where
             }
             Err(_) => engine.admit(self.hash, self.key.clone(), if_new, &mut out, hold),
         };
-        let count = match result {
-            Ok((count, held)) => {
-                // What the user's code may have bound meanwhile goes.
-                let held = held.map(Held::into_inner);
-                self.let_go(self.entry.replace(held));
-                count
-            }
-            Err(_) => amount.units.min(MAX_COUNT),
-        };
+        let counted = result.map(|(count, held)| {
+            // What the user's code may have bound meanwhile goes.
+            let held = held.map(Held::into_inner);
+            self.let_go(self.entry.replace(held));
+            count
+        });
         out.deliver();
-        count
+        counted
     }
 }
 

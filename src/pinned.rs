@@ -8,6 +8,7 @@ use equivalent::Equivalent;
 
 use crate::cell::{Amount, MAX_COUNT};
 use crate::engine::Hit;
+use crate::error::Rejected;
 use crate::hash::{KeyHash, RandomState};
 use crate::key::ToKey;
 use crate::reclaim::{Guard, pin};
@@ -62,6 +63,32 @@ where
     where
         Q: ToKey<K> + ?Sized,
     {
+        self.try_add(key, n).unwrap_or(n.min(MAX_COUNT))
+    }
+
+    /// As [`CounterStore::try_increment`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline]
+    pub fn try_increment<Q>(&self, key: &Q) -> Result<u64, Rejected>
+    where
+        Q: ToKey<K> + ?Sized,
+    {
+        self.try_add(key, 1)
+    }
+
+    /// As [`CounterStore::try_add`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline]
+    pub fn try_add<Q>(&self, key: &Q, n: u64) -> Result<u64, Rejected>
+    where
+        Q: ToKey<K> + ?Sized,
+    {
         let hash = self.store.hash(key);
         let hit =
             self.with(|guard| self.store.engine().hit(hash, key, Amount::once(n), guard, |_| ()));
@@ -70,7 +97,7 @@ where
                 if owes {
                     self.store.engine().pay(hash);
                 }
-                count
+                Ok(count)
             }
             Err(_) => self.admit(hash, key, n),
         }
@@ -78,7 +105,7 @@ where
 
     /// Without the pin.
     #[cold]
-    fn admit<Q>(&self, hash: KeyHash, key: &Q, n: u64) -> u64
+    fn admit<Q>(&self, hash: KeyHash, key: &Q, n: u64) -> Result<u64, Rejected>
     where
         Q: ToKey<K> + ?Sized,
     {
@@ -87,7 +114,7 @@ where
         let mut out = Removals::new(engine);
         let admitted = engine.admit(hash, key.to_key(), Amount::once(n), &mut out, |_| ());
         out.deliver();
-        admitted.map_or(n.min(MAX_COUNT), |(count, ())| count)
+        admitted.map(|(count, ())| count)
     }
 
     /// As [`CounterStore::get`].

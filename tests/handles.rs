@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
 use common::{Added, Bed, Config, End, Key, TTL, TestState, matrix, serially, tick};
-use counterclock::{AtCapacity, Cause, Counter, CounterStore};
+use counterclock::{AtCapacity, Cause, Counter, CounterStore, Rejected};
 
 /// Evicts `key` by use of others.
 fn evict<K: Key>(bed: &Bed<K>, key: &K) {
@@ -359,4 +359,27 @@ fn making_a_handle_is_not_a_use() {
         assert!(left > 150, "{left} of 200 are left");
         assert_eq!(store.stats().rejections, 0);
     }
+}
+
+/// A rejection is told apart from a new life, by handles and under a pin, and its units are kept.
+#[test]
+fn what_is_rejected_is_said() {
+    let _turn = serially();
+    let builder = CounterStore::<u64>::builder().capacity(1).at_capacity(AtCapacity::Reject);
+    let store = builder.build().expect("a store");
+    let counter = store.counter(&1);
+    let crowded_out = store.counter(&2);
+    assert_eq!((counter.try_increment(), counter.try_add(4)), (Ok(1), Ok(5)));
+    assert_eq!(crowded_out.try_increment(), Err(Rejected::Capacity));
+    assert_eq!((crowded_out.try_add(7), crowded_out.add(7)), (Err(Rejected::Capacity), 7));
+    {
+        let pinned = store.pin();
+        assert_eq!((pinned.try_increment(&1), pinned.try_add(&1, 4)), (Ok(6), Ok(10)));
+        assert_eq!(pinned.try_increment(&3), Err(Rejected::Capacity));
+        assert_eq!((pinned.try_add(&3, 9), pinned.add(&3, 9)), (Err(Rejected::Capacity), 9));
+    }
+    // The two handles were admitted or rejected with no units.
+    assert_eq!(store.totals().rejected, 1 + 7 + 7 + 1 + 9 + 9);
+    store.remove(&1);
+    assert_eq!((crowded_out.try_add(3), counter.try_increment()), (Ok(3), Err(Rejected::Capacity)));
 }
