@@ -9,26 +9,6 @@ use kit::{balances, store};
 
 include!("../kit.rs");
 
-pub(crate) fn two_keys_at_capacity_one() {
-    explore("store, two keys at capacity 1", 1, 100, || {
-        let (store, told) = store(1);
-        let other = {
-            let store = store.clone();
-            thread::spawn(move || {
-                store.increment(&1);
-                assert!(store.len() <= 1, "above the cap");
-            })
-        };
-        store.increment(&2);
-        assert!(store.len() <= 1, "above the cap");
-        other.join().unwrap();
-        let rejected = balances(&store, &told, 2);
-        // One may find all room with the other's admission: then it is rejected, and says so.
-        assert!(rejected <= 1);
-        assert_eq!(rejected, store.stats().rejections);
-    });
-}
-
 pub(crate) fn an_increment_a_remove_and_an_eviction() {
     explore("store, increments and an eviction against a remove", 2, 100, || {
         let (store, told) = store(2);
