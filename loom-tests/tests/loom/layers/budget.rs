@@ -8,7 +8,7 @@ use super::tree::budget::Permits;
 use crate::explore::explore;
 
 pub(crate) fn never_above_the_cap() {
-    explore("budget, three takers and an observer", 3, 1000, || {
+    explore("budget, three takers and an observer", 2, 1000, || {
         let permits = Arc::new(Permits::new(2));
         let takers = [false, false, true].map(|gives_back| {
             let permits = Arc::clone(&permits);

@@ -86,33 +86,32 @@ impl Shard {
 
     /// As `Engine::read_group`: live units, and what has ended by cause.
     fn read(&self) -> (u64, [u64; 3]) {
-        let guard = pin();
         loop {
-            let reading = self.ledger.read(0, &guard);
-            let (mut live, mut units) = (0, reading.units);
-            for entry in self.index.walk(0, &guard) {
-                match entry.cell().read() {
-                    State::Live(count) => live += count,
-                    State::Ended(cause, count) if !reading.has(entry) => {
-                        units[cause.index()] += count;
-                    }
-                    State::Ended(..) => {}
-                }
-            }
-            if self.ledger.unchanged(0, &reading) {
-                return (live, units);
+            if let Some(units) = self.try_read() {
+                return units;
             }
         }
+    }
+
+    /// `None` where a credit went through meanwhile.
+    fn try_read(&self) -> Option<(u64, [u64; 3])> {
+        let guard = pin();
+        let reading = self.ledger.read(0, &guard);
+        let (mut live, mut units) = (0, reading.units);
+        for entry in self.index.walk(0, &guard) {
+            match entry.cell().read() {
+                State::Live(count) => live += count,
+                State::Ended(cause, count) if !reading.has(entry) => units[cause.index()] += count,
+                State::Ended(..) => {}
+            }
+        }
+        self.ledger.unchanged(0, &reading).then_some((live, units))
     }
 
     /// A reading during which some of the keys may end. What it says has ended.
     fn read_beside(&self, ending: &[usize]) -> [u64; 3] {
         let (live, ended) = self.read();
-        assert_eq!(live + ended.iter().sum::<u64>(), ALL, "each unit once");
-        for key in 0..3 {
-            let may_be = if ending.contains(&key) { [0, UNITS[key]] } else { [0; 2] };
-            assert!(may_be.contains(&ended[CAUSES[key].index()]), "each unit once");
-        }
+        is_whole(live, ended, ending);
         ended
     }
 
@@ -129,6 +128,15 @@ impl Shard {
         let living: Vec<_> = [2, 1, 0].into_iter().filter(|key| !ended.contains(key)).collect();
         assert_eq!(left, living, "what has ended is unlinked");
         entries.into_iter().for_each(Published::free);
+    }
+}
+
+/// What was read while some of the keys may have ended.
+fn is_whole(live: u64, ended: [u64; 3], ending: &[usize]) {
+    assert_eq!(live + ended.iter().sum::<u64>(), ALL, "each unit once");
+    for key in 0..3 {
+        let may_be = if ending.contains(&key) { [0, UNITS[key]] } else { [0; 2] };
+        assert!(may_be.contains(&ended[CAUSES[key].index()]), "each unit once");
     }
 }
 
@@ -162,15 +170,17 @@ pub(crate) fn two_credits_and_a_reader() {
     });
 }
 
-/// Owners one after the other, or one for both.
+/// Owners one after the other, or one for both. One reading, which may come to nothing.
 pub(crate) fn two_owners_and_a_reader() {
-    explore("ledger, two owners and a reader", 2, 100_000, || {
+    explore("ledger, two owners and a reader", 2, 10_000, || {
         let (shard, entries) = Shard::new();
         let owners = [1, 0].map(|key| {
             let (shard, entry) = (Arc::clone(&shard), entries[key]);
             thread::spawn(move || shard.end(entry))
         });
-        shard.read_beside(&[1, 0]);
+        if let Some((live, ended)) = shard.try_read() {
+            is_whole(live, ended, &[1, 0]);
+        }
         owners.into_iter().for_each(|owner| owner.join().unwrap());
         shard.finish(entries, &[1, 0]);
     });
