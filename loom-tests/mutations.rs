@@ -226,6 +226,30 @@ const MUTATIONS: &[Mutation] = &[
             "compare_exchange(seen.0, sealed, Ordering::Relaxed, Ordering::Relaxed)",
         ),
     ),
+    stub(
+        "cell_seals_without_release",
+        patch(
+            "cell.rs",
+            "compare_exchange(seen.0, sealed, Ordering::AcqRel, Ordering::Acquire)",
+            "compare_exchange(seen.0, sealed, Ordering::Acquire, Ordering::Acquire)",
+        ),
+    ),
+    stub(
+        "cell_loads_last_relaxed",
+        patch(
+            "cell.rs",
+            "let last = self.last.load(Ordering::Acquire);",
+            "let last = self.last.load(Ordering::Relaxed);",
+        ),
+    ),
+    stub(
+        "cell_announces_without_release",
+        patch(
+            "cell.rs",
+            "compare_exchange(last, units, Ordering::AcqRel, Ordering::Relaxed)",
+            "compare_exchange(last, units, Ordering::Acquire, Ordering::Relaxed)",
+        ),
+    ),
     // ---- the cap --------------------------------------------------------------------------------
     stub(
         "budget_one_too_many",
@@ -389,6 +413,15 @@ const MUTATIONS: &[Mutation] = &[
             "let group = &self.groups[group]; let head = group.head.load(Ordering::Acquire);",
             "let group = &self.groups[group];
             let head = group.head.load(Ordering::Relaxed);",
+        ),
+    ),
+    // What ended while the shard was owned is credited by another thread than the one that sealed it.
+    stub(
+        "ledger_is_left_notes_relaxed",
+        patch(
+            "clock_list.rs",
+            "stack.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed)",
+            "stack.compare_exchange_weak(head, new, Ordering::Relaxed, Ordering::Relaxed)",
         ),
     ),
     stub("ledger_reads_without_a_fence", patch("ledger.rs", "fence(Ordering::Acquire);", "")),
@@ -648,6 +681,38 @@ const MUTATIONS: &[Mutation] = &[
             "entry.holds().fetch_sub(SHARD, Ordering::AcqRel);",
         ),
     ),
+    at_once(
+        "limbo_pushes_relaxed",
+        patch(
+            "limbo.rs",
+            "top.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed)",
+            "top.compare_exchange_weak(head, new, Ordering::Relaxed, Ordering::Relaxed)",
+        ),
+    ),
+    at_once(
+        "limbo_takes_stacks_relaxed",
+        patch(
+            "limbo.rs",
+            "without_count(top.swap(ptr::null_mut(), Ordering::Acquire))",
+            "without_count(top.swap(ptr::null_mut(), Ordering::Relaxed))",
+        ),
+    ),
+    at_once(
+        "limbo_takes_slots_relaxed",
+        patch(
+            "limbo.rs",
+            "exist + 1, Ordering::Acquire, Ordering::Relaxed",
+            "exist + 1, Ordering::Relaxed, Ordering::Relaxed",
+        ),
+    ),
+    at_once(
+        "limbo_gives_slots_back_relaxed",
+        patch(
+            "limbo.rs",
+            "self.exist.fetch_sub(n, Ordering::Release)",
+            "self.exist.fetch_sub(n, Ordering::Relaxed)",
+        ),
+    ),
     on(
         Base::Spares,
         "spares_ignore_taken",
@@ -715,6 +780,52 @@ const MUTATIONS: &[Mutation] = &[
             "cell.rs",
             "self.word.fetch_add(uses + n, Ordering::Release)",
             "self.word.fetch_add(uses + n, Ordering::Relaxed)",
+        ),
+    ),
+    still(
+        "still_adds_large_relaxed",
+        patch(
+            "cell.rs",
+            "compare_exchange_weak(old, new, Ordering::Release, Ordering::Relaxed)",
+            "compare_exchange_weak(old, new, Ordering::Relaxed, Ordering::Relaxed)",
+        ),
+    ),
+    still(
+        "still_looks_relaxed",
+        patch(
+            "cell.rs",
+            "Seen(self.word.load(Ordering::Acquire))",
+            "Seen(self.word.load(Ordering::Relaxed))",
+        ),
+    ),
+    still(
+        "still_moves_the_tick_late",
+        patch(
+            "engine.rs",
+            "entry.tick().fetch_max(this_tick, Ordering::Relaxed);
+                moved = true;
+            }
+        }
+        match entry.cell().add_amount(n) {
+            Ok(count) => (Touch::Counted",
+            "moved = true;
+            }
+        }
+        let added = entry.cell().add_amount(n);
+        if moved {
+            entry.tick().fetch_max(Self::tick(time), Ordering::Relaxed);
+        }
+        match added {
+            Ok(count) => (Touch::Counted",
+        ),
+    ),
+    still(
+        "still_sweeps_what_it_has_not_judged",
+        patch(
+            "sweep.rs",
+            "let units = entry.seal_if(seen, cause).ok()?;",
+            "let _ = seen;
+            let units = entry.seal_if(entry.cell().look(), cause).ok()?;",
         ),
     ),
     still(
@@ -830,6 +941,15 @@ const MUTATIONS: &[Mutation] = &[
         Base::Drops,
         "drops_free_what_is_held",
         patch("limbo.rs", "if before == bits {", "if (before - bits) & CORE == 0 {"),
+    ),
+    on(
+        Base::Drops,
+        "drops_let_go_without_acquire",
+        patch(
+            "limbo.rs",
+            "(*entry).holds().fetch_sub(bits, Ordering::AcqRel)",
+            "(*entry).holds().fetch_sub(bits, Ordering::Release)",
+        ),
     ),
     on(
         Base::Drops,

@@ -56,6 +56,8 @@ mod at_once {
         limbo::all_holders_let_go,
         limbo::handles_against_the_store,
         limbo::a_handle_taken_before_the_free,
+        limbo::two_that_are_let_go_of_at_once,
+        limbo::a_slot_publishes,
     }
 }
 
@@ -88,6 +90,8 @@ mod still {
         sample::an_eviction_while_the_lists_are_taken,
         sample::two_evictions_at_once,
         expiry::an_expiry_against_a_use,
+        expiry::an_expiry_against_a_large_use,
+        expiry::an_eviction_against_a_use,
         expiry::two_uses_in_two_ticks,
         snapshots::two_snapshots_against_adds_and_an_eviction,
         owners::two_removes_and_the_next_owner,
@@ -187,6 +191,7 @@ macro_rules! mutants {
 mod mutants {
     mutants! { "drops";
         drops_free_what_is_held: end::a_snapshot_that_outlives_the_store, "Causality violation";
+        drops_let_go_without_acquire: end::a_snapshot_that_outlives_the_store, "Causality violation";
         drops_leak_the_live: end::a_handle_that_outlives_the_others, "leaked";
     }
 
@@ -217,11 +222,15 @@ mod mutants {
         still_heeds_and_counts: owners::two_removes_and_the_next_owner, "each life ends once";
         still_heeds_nothing: owners::two_removes_and_the_next_owner, "it is credited";
         still_judges_before_it_looks: expiry::an_expiry_against_a_use, "ended early";
+        still_adds_large_relaxed: expiry::an_expiry_against_a_large_use, "ended early";
+        still_looks_relaxed: expiry::an_expiry_against_a_use, "ended early";
+        still_moves_the_tick_late: expiry::an_expiry_against_a_use, "ended early";
         still_leaves_no_note: owners::two_removes_and_the_next_owner, "it is credited";
         still_moves_the_tick_back: expiry::two_uses_in_two_ticks, "ended early";
         still_samples_nobody: sample::two_evictions_at_once, "visible entr";
         still_seals_blindly: race::an_increment_a_remove_and_an_eviction_of_one_key, "let go of a hold twice";
         still_spares_what_is_in_use: sample::an_eviction_while_the_lists_are_taken, "a visible entry";
+        still_sweeps_what_it_has_not_judged: expiry::an_eviction_against_a_use, "ended early";
         still_trusts_an_old_tick: expiry::an_expiry_against_a_striped_use, "ended early";
         still_uses_unseen_stripes: stripes::a_handle_that_is_striped_during_a_remove, "each unit once";
     }
@@ -241,6 +250,10 @@ mod mutants {
         limbo_keeps_the_handles_slot: limbo::handles_against_the_store, "its slot went back";
         limbo_keeps_the_slot_of_late_handles: limbo::a_handle_taken_before_the_free, "its slot went back";
         limbo_lets_go_relaxed: limbo::all_holders_let_go, "Causality violation";
+        limbo_pushes_relaxed: limbo::two_that_are_let_go_of_at_once, "Causality violation";
+        limbo_takes_stacks_relaxed: limbo::two_that_are_let_go_of_at_once, "Causality violation";
+        limbo_takes_slots_relaxed: limbo::a_slot_publishes, "Causality violation";
+        limbo_gives_slots_back_relaxed: limbo::a_slot_publishes, "Causality violation";
         limbo_looks_relaxed: limbo::all_holders_let_go, "Causality violation";
     }
 
@@ -262,6 +275,9 @@ mod mutants {
         cell_loads_last_too_late: cell::two_sealers_and_an_adder, "a reader saw";
         cell_reads_relaxed: cell::a_sealer_an_adder_and_a_reader, "a reader saw";
         cell_seals_blindly: cell::two_adders_and_a_sealer, "the sealed count";
+        cell_announces_without_release: cell::two_sealers_and_an_adder, "a reader saw";
+        cell_loads_last_relaxed: cell::two_sealers_and_an_adder, "a reader saw";
+        cell_seals_without_release: cell::a_sealer_an_adder_and_a_reader, "a reader saw";
         cell_seals_relaxed: cell::a_sealer_an_adder_and_a_reader, "a reader saw";
         cell_takes_back_too_much: cell::adders_at_the_top, "assertion";
 
@@ -280,6 +296,7 @@ mod mutants {
         ledger_copies_relaxed: ledger::two_credits_and_a_reader, "each unit once";
         ledger_credits_relaxed: ledger::a_credit_and_a_reader, "each unit once";
         ledger_credits_what_is_unlinked: ledger::a_credit_and_a_reader, "each unit once";
+        ledger_is_left_notes_relaxed: ledger::two_owners_and_a_reader, "the seal is not to be seen";
         ledger_reads_once: ledger::a_credit_and_a_reader, "each unit once";
         ledger_reads_relaxed: ledger::a_credit_and_a_reader, "each unit once";
         ledger_reads_without_a_fence: ledger::two_credits_and_a_reader, "each unit once";

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use loom::cell::UnsafeCell;
 use loom::thread;
 
 use super::tree::cell::{Amount, Cause};
@@ -28,10 +29,13 @@ unsafe impl Send for Held {}
 
 impl Held {
     fn new(holds: u64) -> Self {
-        let (limbo, roster) = (Limbo::new(1, 0, 0), Roster::new(1, 1));
-        let (limbo, roster) = (Arc::new(limbo), Arc::new(roster));
+        Self::within(&Arc::new(Limbo::new(1, 0, 0)), &Arc::new(Roster::new(1, 1)), holds)
+    }
+
+    fn within(limbo: &Arc<Limbo<usize>>, roster: &Arc<Roster<usize>>, holds: u64) -> Self {
+        let (limbo, roster) = (Arc::clone(limbo), Arc::clone(roster));
         let hash = KeyHash::mixed(KEY as u64);
-        limbo.slot_now(0).expect("the first").attach();
+        limbo.slot_now(0).expect("there is one").attach();
         let mut entry = Box::new(Entry::new(hash, KEY, holds));
         entry.prepare(Amount::once(1), 0, None);
         let held = Self { limbo, roster, entry: Box::into_raw(entry) };
@@ -149,5 +153,55 @@ pub(crate) fn a_handle_taken_before_the_free() {
         assert_eq!(limbo.exist(), 0, "its slot went back, once");
         holder.join().unwrap();
         is_free(&limbo);
+    });
+}
+
+/// Both are let go of last by reports, and come into limbo one on top of the other: who takes them
+/// sees the whole stack as it was pushed.
+pub(crate) fn two_that_are_let_go_of_at_once() {
+    explore("limbo, two reports let go of two entries", 8, 100, || {
+        let (limbo, roster) = (Arc::new(Limbo::new(2, 0, 0)), Arc::new(Roster::new(2, 2)));
+        let both = [(); 2].map(|()| Held::within(&limbo, &roster, CORE));
+        // A batch of both: the later one has a link to the other from here on.
+        let ((), gone) = roster
+            .own(|lists| {
+                both.iter().for_each(|held| {
+                    held.get().seal(Cause::Removed).expect("the only sealer");
+                    lists.bury(held.get());
+                });
+            })
+            .expect("the only owner");
+        let [first, second] = both;
+        first.clone().free(gone);
+        let other = thread::spawn(move || first.let_go_of_report());
+        second.let_go_of_report();
+        other.join().unwrap();
+        is_free(&limbo);
+    });
+}
+
+/// What was done to the memory of the last entry in a slot is seen by who takes it next.
+pub(crate) fn a_slot_publishes() {
+    explore("limbo, what a slot publishes", 3, 1000, || {
+        let shared = Arc::new((Limbo::<usize>::new(1, 0, 0), UnsafeCell::new(0)));
+        let visit = |(limbo, guarded): &(Limbo<usize>, UnsafeCell<u32>)| match limbo.slot_now(0) {
+            Some(slot) => {
+                // SAFETY: the one slot; loom sees it if this is wrong.
+                guarded.with_mut(|guarded| unsafe { *guarded += 1 });
+                drop(slot);
+                1
+            }
+            None => 0,
+        };
+        let visitors = [(); 2].map(|()| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || visit(&shared))
+        });
+        let mut visits = visit(&shared);
+        for visitor in visitors {
+            visits += visitor.join().unwrap();
+        }
+        // SAFETY: all have been joined.
+        assert_eq!(shared.1.with(|guarded| unsafe { *guarded }), visits);
     });
 }
