@@ -872,6 +872,22 @@ const MUTATIONS: &[Mutation] = &[
     still("still_leaves_no_note", patch("engine.rs", "shard.roster.depart(entry);", "")),
     still("still_forgets_the_lists", patch("engine.rs", "lists.bury(entry);", "")),
     still(
+        "still_lets_an_owned_life_overlap",
+        patch("engine.rs", "entry.read(); Err(Missed(Some(head)))", "Err(Missed(Some(head)))"),
+    ),
+    still(
+        "still_lets_the_next_life_overlap",
+        patch(
+            "admit.rs",
+            "matches!(entry.read(), State::Ended(..))",
+            "entry.cell().look().is_ended()",
+        ),
+    ),
+    still(
+        "still_lets_a_stepwise_life_overlap",
+        patch("admit.rs", "Touch::Ended => _ = entry.read(),", "Touch::Ended => {}"),
+    ),
+    still(
         "still_trusts_an_old_tick",
         patch(
             "striped.rs",

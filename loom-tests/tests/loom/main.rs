@@ -100,6 +100,8 @@ mod still {
         stripes::a_striped_handle_against_a_remove,
         stripes::a_handle_that_is_striped_during_a_remove,
         stripes::a_next_life_against_a_striped_handle,
+        stripes::a_next_life_that_is_searched_for_again,
+        stripes::a_next_life_step_by_step,
         expiry::an_expiry_against_a_striped_use,
     }
 }
@@ -225,6 +227,9 @@ mod mutants {
         still_adds_large_relaxed: expiry::an_expiry_against_a_large_use, "ended early";
         still_looks_relaxed: expiry::an_expiry_against_a_use, "ended early";
         still_moves_the_tick_late: expiry::an_expiry_against_a_use, "ended early";
+        still_lets_an_owned_life_overlap: stripes::a_next_life_against_a_striped_handle, "the lives overlap";
+        still_lets_a_stepwise_life_overlap: stripes::a_next_life_step_by_step, "the lives overlap";
+        still_lets_the_next_life_overlap: stripes::a_next_life_that_is_searched_for_again, "the lives overlap";
         still_leaves_no_note: owners::two_removes_and_the_next_owner, "it is credited";
         still_moves_the_tick_back: expiry::two_uses_in_two_ticks, "ended early";
         still_samples_nobody: sample::two_evictions_at_once, "visible entr";
