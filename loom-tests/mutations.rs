@@ -853,6 +853,26 @@ const MUTATIONS: &[Mutation] = &[
         ),
     ),
     still(
+        "still_shows_what_it_kept",
+        patch(
+            "snapshot.rs",
+            "if !entry.hold() { self.let_go_from(before); return false; }",
+            "let _ = before;
+            if !entry.hold() {
+                continue;
+            }",
+        ),
+    ),
+    still(
+        "still_keeps_what_it_reads_again",
+        patch(
+            "snapshot.rs",
+            "self.let_go_from(before); return false;",
+            "let _ = before;
+            return false;",
+        ),
+    ),
+    still(
         "still_heeds_nothing",
         patch(
             "engine.rs",

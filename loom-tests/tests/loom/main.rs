@@ -94,6 +94,7 @@ mod still {
         expiry::an_eviction_against_a_use,
         expiry::two_uses_in_two_ticks,
         snapshots::two_snapshots_against_adds_and_an_eviction,
+        snapshots::a_snapshot_against_the_end_of_a_held_key,
         owners::two_removes_and_the_next_owner,
         owners::an_admission_against_a_remove,
         shards::room_from_a_larger_shard,
@@ -193,8 +194,8 @@ macro_rules! mutants {
 mod mutants {
     mutants! { "drops";
         drops_free_what_is_held: end::a_snapshot_that_outlives_the_store, "Causality violation";
-        drops_let_go_without_acquire: end::a_snapshot_that_outlives_the_store, "Causality violation";
         drops_leak_the_live: end::a_handle_that_outlives_the_others, "leaked";
+        drops_let_go_without_acquire: end::a_snapshot_that_outlives_the_store, "Causality violation";
     }
 
     mutants! { "quiet";
@@ -215,25 +216,27 @@ mod mutants {
     }
 
     mutants! { "still";
+        still_adds_large_relaxed: expiry::an_expiry_against_a_large_use, "ended early";
         still_adds_relaxed: expiry::an_expiry_against_a_use, "ended early";
         still_admits_without_a_permit: race::two_new_keys_for_one_place, "above the cap";
         still_counts_on_the_dead: race::an_increment_a_remove_and_an_eviction_of_one_key, "each life once";
         still_counts_the_credited: snapshots::two_snapshots_against_adds_and_an_eviction, "each unit once";
-        still_forgets_the_uncredited: snapshots::two_snapshots_against_adds_and_an_eviction, "each unit once";
         still_forgets_the_lists: owners::an_admission_against_a_remove, "left the lists";
+        still_forgets_the_uncredited: snapshots::two_snapshots_against_adds_and_an_eviction, "each unit once";
         still_heeds_and_counts: owners::two_removes_and_the_next_owner, "each life ends once";
         still_heeds_nothing: owners::two_removes_and_the_next_owner, "it is credited";
         still_judges_before_it_looks: expiry::an_expiry_against_a_use, "ended early";
-        still_adds_large_relaxed: expiry::an_expiry_against_a_large_use, "ended early";
-        still_looks_relaxed: expiry::an_expiry_against_a_use, "ended early";
-        still_moves_the_tick_late: expiry::an_expiry_against_a_use, "ended early";
-        still_lets_an_owned_life_overlap: stripes::a_next_life_against_a_striped_handle, "the lives overlap";
-        still_lets_a_stepwise_life_overlap: stripes::a_next_life_step_by_step, "the lives overlap";
-        still_lets_the_next_life_overlap: stripes::a_next_life_that_is_searched_for_again, "the lives overlap";
+        still_keeps_what_it_reads_again: snapshots::a_snapshot_against_the_end_of_a_held_key, "each unit once";
         still_leaves_no_note: owners::two_removes_and_the_next_owner, "it is credited";
+        still_lets_a_stepwise_life_overlap: stripes::a_next_life_step_by_step, "the lives overlap";
+        still_lets_an_owned_life_overlap: stripes::a_next_life_against_a_striped_handle, "the lives overlap";
+        still_lets_the_next_life_overlap: stripes::a_next_life_that_is_searched_for_again, "the lives overlap";
+        still_looks_relaxed: expiry::an_expiry_against_a_use, "ended early";
         still_moves_the_tick_back: expiry::two_uses_in_two_ticks, "ended early";
+        still_moves_the_tick_late: expiry::an_expiry_against_a_use, "ended early";
         still_samples_nobody: sample::two_evictions_at_once, "visible entr";
         still_seals_blindly: race::an_increment_a_remove_and_an_eviction_of_one_key, "let go of a hold twice";
+        still_shows_what_it_kept: snapshots::a_snapshot_against_the_end_of_a_held_key, "each unit once";
         still_spares_what_is_in_use: sample::an_eviction_while_the_lists_are_taken, "a visible entry";
         still_sweeps_what_it_has_not_judged: expiry::an_eviction_against_a_use, "ended early";
         still_trusts_an_old_tick: expiry::an_expiry_against_a_striped_use, "ended early";
@@ -250,16 +253,16 @@ mod mutants {
         limbo_frees_relaxed: limbo::all_holders_let_go, "Causality violation";
         limbo_frees_without_acquire: limbo::all_holders_let_go, "Causality violation";
         limbo_frees_without_looking: limbo::all_holders_let_go, "Causality violation";
-        limbo_handles_go_without_acquire: limbo::all_holders_let_go, "Causality violation";
+        limbo_gives_slots_back_relaxed: limbo::a_slot_publishes, "Causality violation";
         limbo_handles_go_relaxed: limbo::handles_against_the_store, "Causality violation";
+        limbo_handles_go_without_acquire: limbo::all_holders_let_go, "Causality violation";
         limbo_keeps_the_handles_slot: limbo::handles_against_the_store, "its slot went back";
         limbo_keeps_the_slot_of_late_handles: limbo::a_handle_taken_before_the_free, "its slot went back";
         limbo_lets_go_relaxed: limbo::all_holders_let_go, "Causality violation";
-        limbo_pushes_relaxed: limbo::two_that_are_let_go_of_at_once, "Causality violation";
-        limbo_takes_stacks_relaxed: limbo::two_that_are_let_go_of_at_once, "Causality violation";
-        limbo_takes_slots_relaxed: limbo::a_slot_publishes, "Causality violation";
-        limbo_gives_slots_back_relaxed: limbo::a_slot_publishes, "Causality violation";
         limbo_looks_relaxed: limbo::all_holders_let_go, "Causality violation";
+        limbo_pushes_relaxed: limbo::two_that_are_let_go_of_at_once, "Causality violation";
+        limbo_takes_slots_relaxed: limbo::a_slot_publishes, "Causality violation";
+        limbo_takes_stacks_relaxed: limbo::two_that_are_let_go_of_at_once, "Causality violation";
     }
 
     mutants! { "spares";

@@ -12,7 +12,7 @@ include!("../kit.rs");
 /// Each evicts the other, or finds all room with the other's admission: then it is rejected, and
 /// says so.
 pub(crate) fn two_keys_at_capacity_one() {
-    explore("store, two keys at capacity 1", 1, 1000, || {
+    explore("store, two keys at capacity 1", 1, 10_000, || {
         let (store, told) = store(1);
         let other = {
             let store = store.clone();

@@ -30,7 +30,7 @@ fn store_of(capacity: usize) -> (Store, Told, Arc<Mock>) {
 
 /// A use at the last instant of a life keeps it, or comes too late: what expires has not those units.
 fn an_expiry_against_a_use_of(name: &str, n: u64) {
-    explore(name, 2, 1000, move || {
+    explore(name, 2, 10_000, move || {
         let (store, told, mock) = store();
         store.increment(&1);
         mock.increment(TTL);

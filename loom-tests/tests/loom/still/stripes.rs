@@ -72,7 +72,7 @@ pub(crate) fn a_next_life_against_a_striped_handle() {
 
 /// As above, where the first search finds nothing: the life that ends began after it.
 fn a_next_life_after_one_that_came_between(name: &str, begin: fn(&Store) -> u64) {
-    explore(name, 2, 1000, move || {
+    explore(name, 2, 10_000, move || {
         let (store, told) = store(2);
         let striped = Arc::new(Mutex::new(None));
         let other = {
