@@ -415,6 +415,15 @@ const MUTATIONS: &[Mutation] = &[
             let head = group.head.load(Ordering::Relaxed);",
         ),
     ),
+    stub(
+        "ledger_forgets_the_other_copy",
+        patch(
+            "ledger.rs",
+            "new.store(old.load(Ordering::Relaxed).wrapping_add(units), Ordering::Release);",
+            "let _ = old;
+            new.store(units, Ordering::Release);",
+        ),
+    ),
     // What ended while the shard was owned is credited by another thread than the one that sealed it.
     stub(
         "ledger_is_left_notes_relaxed",
@@ -891,6 +900,22 @@ const MUTATIONS: &[Mutation] = &[
     ),
     still("still_leaves_no_note", patch("engine.rs", "shard.roster.depart(entry);", "")),
     still("still_forgets_the_lists", patch("engine.rs", "lists.bury(entry);", "")),
+    still(
+        "still_leaves_stripes_open",
+        patch(
+            "entry.rs",
+            "self.cell().seal(cause).map(|units| self.seal_stripes(units, cause))",
+            "self.cell().seal(cause).map(|units| self.with_stripes(units))",
+        ),
+    ),
+    still(
+        "still_loses_the_room_of_others",
+        patch(
+            "admit.rs",
+            "kit.room = Some(Room { permit: self.live.of_sealed(), known: None });",
+            "",
+        ),
+    ),
     still(
         "still_lets_an_owned_life_overlap",
         patch("engine.rs", "entry.read(); Err(Missed(Some(head)))", "Err(Missed(Some(head)))"),

@@ -228,10 +228,12 @@ mod mutants {
         still_judges_before_it_looks: expiry::an_expiry_against_a_use, "ended early";
         still_keeps_what_it_reads_again: snapshots::a_snapshot_against_the_end_of_a_held_key, "each unit once";
         still_leaves_no_note: owners::two_removes_and_the_next_owner, "it is credited";
+        still_leaves_stripes_open: stripes::a_striped_handle_against_a_remove, "each unit once";
         still_lets_a_stepwise_life_overlap: stripes::a_next_life_step_by_step, "the lives overlap";
         still_lets_an_owned_life_overlap: stripes::a_next_life_against_a_striped_handle, "the lives overlap";
         still_lets_the_next_life_overlap: stripes::a_next_life_that_is_searched_for_again, "the lives overlap";
         still_looks_relaxed: expiry::an_expiry_against_a_use, "ended early";
+        still_loses_the_room_of_others: shards::room_from_a_larger_shard, "a permit for each live key";
         still_moves_the_tick_back: expiry::two_uses_in_two_ticks, "ended early";
         still_moves_the_tick_late: expiry::an_expiry_against_a_use, "ended early";
         still_samples_nobody: sample::two_evictions_at_once, "visible entr";
@@ -304,6 +306,7 @@ mod mutants {
         ledger_copies_relaxed: ledger::two_credits_and_a_reader, "each unit once";
         ledger_credits_relaxed: ledger::a_credit_and_a_reader, "each unit once";
         ledger_credits_what_is_unlinked: ledger::a_credit_and_a_reader, "each unit once";
+        ledger_forgets_the_other_copy: ledger::a_credit_and_a_reader_that_credits, "each unit once";
         ledger_is_left_notes_relaxed: ledger::two_owners_and_a_reader, "the seal is not to be seen";
         ledger_reads_once: ledger::a_credit_and_a_reader, "each unit once";
         ledger_reads_relaxed: ledger::a_credit_and_a_reader, "each unit once";

@@ -188,7 +188,7 @@ pub(crate) fn two_owners_and_a_reader() {
 
 /// A reader that has ended a life itself sees it, whoever buries it, and sums never fall.
 pub(crate) fn a_credit_and_a_reader_that_credits() {
-    explore("ledger, a credit, and a credit and readings", 3, 100_000, || {
+    explore("ledger, a credit, and a credit and readings", 2, 5000, || {
         let (shard, entries) = Shard::new();
         let owner = {
             let (shard, entry) = (Arc::clone(&shard), entries[0]);

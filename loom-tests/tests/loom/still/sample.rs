@@ -41,7 +41,7 @@ pub(crate) fn an_eviction_while_the_lists_are_taken() {
 
 /// Two evictions at once, of which one may have the lists: each finds a victim of its own.
 pub(crate) fn two_evictions_at_once() {
-    explore("store, two evictions at once", 3, 10_000, || {
+    explore("store, two evictions at once", 2, 10_000, || {
         let (store, told) = store(2);
         store.increment(&1);
         store.increment(&2);

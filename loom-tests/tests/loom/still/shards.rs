@@ -57,6 +57,7 @@ pub(crate) fn room_from_a_larger_shard() {
         assert_eq!(totals.live, 4 + second.unwrap_or(0), "each unit once");
         assert_eq!(totals.recorded, 7, "each unit once");
         let stats = store.stats();
-        assert_eq!(stats.admitted - stats.evicted - stats.removed, store.len() as u64);
+        let live = stats.admitted - stats.evicted - stats.removed;
+        assert_eq!(live, store.len() as u64, "a permit for each live key");
     });
 }
