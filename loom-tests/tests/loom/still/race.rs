@@ -60,7 +60,7 @@ pub(crate) fn an_increment_a_remove_and_an_eviction_of_one_key() {
     });
 }
 
-/// As `two_keys_at_capacity_one` of the real epoch, with one preemption more.
+/// As `two_keys_at_capacity_one` of the real epoch, with two preemptions more.
 pub(crate) fn two_new_keys_for_one_place() {
     explore("store, two new keys for one place", 3, 10_000, || {
         let (store, told) = store(1);
