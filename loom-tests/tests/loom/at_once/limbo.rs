@@ -183,6 +183,7 @@ pub(crate) fn two_that_are_let_go_of_at_once() {
 /// What was done to the memory of the last entry in a slot is seen by who takes it next.
 pub(crate) fn a_slot_publishes() {
     explore("limbo, what a slot publishes", 3, 1000, || {
+        #[allow(clippy::arc_with_non_send_sync)] // loom sees to it that the cell is not shared.
         let shared = Arc::new((Limbo::<usize>::new(1, 0, 0), UnsafeCell::new(0)));
         let visit = |(limbo, guarded): &(Limbo<usize>, UnsafeCell<u32>)| match limbo.slot_now(0) {
             Some(slot) => {
