@@ -87,6 +87,66 @@ fn removals_leave_notes_that_the_next_owners_heed() {
     settled(&store);
 }
 
+/// One prune does all that was left to owners, notes or arrivals alone as well as both.
+#[test]
+fn a_prune_leaves_no_work_behind() {
+    for (arrivals, notes) in [(300, 0), (0, 300), (300, 300)] {
+        let store = CounterStore::<u64>::builder().capacity(4096).shards(1).build().expect("valid");
+        assert!((0..notes).all(|key| store.increment(&key) == 1));
+        with_lists_taken(&store, || {
+            assert!((1000..1000 + arrivals).all(|key| store.increment(&key) == 1));
+            assert!((0..notes).all(|key| store.remove(&key) == Some(1)));
+        });
+        store.prune();
+        let (engine, guard) = (&store.inner.engine, pin());
+        let linked = (0..engine.index.len()).flat_map(|bucket| engine.index.walk(bucket, &guard));
+        assert_eq!(linked.count() as u64, arrivals, "ended entries are still linked");
+        let listed = engine.own_lists(&engine.shards[0], &guard, |lists| lists.len());
+        assert_eq!(listed, Some(arrivals as usize), "of {arrivals} arrivals");
+        engine.validate();
+    }
+}
+
+/// A shard that has less than its share grows at the cost of one that has more, up to a sixteenth
+/// below its share, and not of its own.
+#[test]
+fn shares_even_out() {
+    let store = CounterStore::<u64>::builder().capacity(256).shards(4).build().expect("valid");
+    let engine = &store.inner.engine;
+    let keys_of = |shard: usize| {
+        let store = &store;
+        (0..).filter(move |key| store.inner.engine.shard(store.hash(key)).number == shard)
+    };
+    let populations = || {
+        let of = |shard| engine.own_lists(shard, &pin(), |lists| lists.len()).expect("free");
+        engine.shards.iter().map(|shard| of(shard)).collect::<Vec<_>>()
+    };
+    for (shard, n) in [(0, 64), (1, 10), (2, 62), (3, 120)] {
+        keys_of(shard).take(n).for_each(|key| _ = store.increment(&key));
+    }
+    assert_eq!(populations(), [64, 10, 62, 120]);
+    keys_of(1).skip(10).take(49).for_each(|key| _ = store.increment(&key));
+    assert_eq!(populations(), [64, 59, 62, 71], "only the larger one gives");
+    keys_of(1).skip(59).take(1000).for_each(|key| _ = store.increment(&key));
+    assert_eq!(populations(), [64, 60, 62, 70], "near its share it makes its own room");
+    keys_of(2).skip(62).take(1000).for_each(|key| _ = store.increment(&key));
+    assert_eq!(populations(), [64, 60, 62, 70], "and so does one that is near it already");
+    assert_eq!((store.len(), store.stats().rejections), (256, 0));
+    engine.validate();
+}
+
+/// What only a handle holds gives its slot back at once, not when it is freed.
+#[test]
+fn an_ended_entry_of_a_handle_takes_no_slot() {
+    let _turn = crate::stop::turn();
+    let builder = CounterStore::<u64>::builder().capacity(1).shards(1).slack(4);
+    let store = builder.build().expect("valid");
+    let _pinned = store.pin();
+    let handles: Vec<_> = (0..100).map(|key| store.counter(&key)).collect();
+    assert!(handles.iter().all(|handle| handle.try_increment().is_ok()));
+    assert_eq!((store.stats().rejections, store.waiting()), (0, 0));
+}
+
 /// Traps 4 and 6: sealed before it was drained, between the drain and the sealer's visit, and
 /// after.
 #[test]
@@ -181,7 +241,9 @@ fn a_small_slack_is_not_used_up_by_notes() {
 fn a_drop_takes_all_that_is_on_its_way() {
     let alive = Arc::new(());
     let key = |n: u64| (Arc::clone(&alive), n);
-    for (first, removed, late) in [(70, 0, 3), (40, 20, 3), (200, 150, 3), (200, 0, 0)] {
+    for (first, removed, late) in
+        [(70, 0, 3), (40, 20, 3), (200, 150, 3), (200, 0, 0), (200, 150, 4)]
+    {
         let builder = CounterStore::<(Arc<()>, u64)>::builder().capacity(4096).shards(1);
         let store = builder.build().expect("valid");
         let taken = |f: &dyn Fn()| {
@@ -197,6 +259,11 @@ fn a_drop_takes_all_that_is_on_its_way() {
                 store.increment_owned(key(n + 10));
             }
         });
+        if late == 4 {
+            // An owner comes by: a rest stays with it, and what it has buried is in its batch.
+            let engine = &store.inner.engine;
+            engine.own_lists(&engine.shards[0], &pin(), |_| ()).expect("free");
+        }
         drop(store);
         let freed = eventually(|| {
             pin().flush();
