@@ -177,9 +177,11 @@ where
             self.store.add(key, n);
             return;
         };
+        // Again: the user's `Hash` may have come back and gathered more.
+        let fits = n <= UNITS - self.held.get();
         let number = match table.find(hash, key) {
-            Ok(number) if table.slots[number].amount.uses < MOST_USES => number,
-            Err(place) if table.slots.len() < KEYS => {
+            Ok(number) if fits && table.slots[number].amount.uses < MOST_USES => number,
+            Err(place) if fits && table.slots.len() < KEYS => {
                 let slot = Slot { key: key.to_key(), hash, amount: Amount { units: 0, uses: 0 } };
                 table.places[place] = table.slots.len() as u8;
                 table.slots.push(slot);

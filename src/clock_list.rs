@@ -357,7 +357,8 @@ impl<K> Lists<K> {
         })
     }
 
-    /// The entry that the hand comes to next in a list. Asks for the one after it.
+    /// The entry that the hand comes to next in a list. Asks for the one after it. (Shared, but by
+    /// the owner alone: there is nobody to share it with.)
     pub(crate) fn next_oldest(&self, place: Place) -> Option<Ref<'_, K>> {
         let queue = if place == Place::Main { &self.main } else { &self.probation };
         let next = listed(queue.oldest)?;

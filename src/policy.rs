@@ -185,7 +185,9 @@ impl Policy {
 /// bits of fingerprint and one for the list that the key left. 0 is no key.
 #[derive(Debug)]
 struct Ghost {
-    buckets: Box<[Bucket]>,
+    /// Zeros from the allocator (`vec!` knows that only of std's types): pages that nobody touched
+    /// cost nothing.
+    buckets: Box<[u128]>,
     /// Live words, by list.
     live: [u32; 2],
 }
@@ -228,27 +230,31 @@ impl Bucket {
 
 impl Ghost {
     fn new(share: usize) -> Self {
-        Self { buckets: vec![Bucket(0); (share / WAYS).max(1)].into(), live: [0; 2] }
+        Self { buckets: vec![0; (share / WAYS).max(1)].into(), live: [0; 2] }
     }
 
-    fn bucket(&mut self, hash: KeyHash) -> &mut Bucket {
-        let at = hash.below(self.buckets.len());
-        &mut self.buckets[at]
+    fn at(&self, hash: KeyHash) -> usize {
+        hash.below(self.buckets.len())
     }
 
     /// Forgets the key; says from which list it had left, and its place in the bucket.
     fn take(&mut self, hash: KeyHash) -> Option<(List, usize)> {
-        let bucket = self.bucket(hash);
+        let at = self.at(hash);
+        let mut bucket = Bucket(self.buckets[at]);
         let way = bucket.find(hash.fingerprint())?;
         let list = usize::from(bucket.word(way) & 1);
         bucket.take(way);
+        self.buckets[at] = bucket.0;
         self.live[list] -= 1;
         Some(([List::Probation, List::Main][list], way))
     }
 
     /// The oldest word of a full bucket goes.
     fn put(&mut self, hash: KeyHash, left: List) {
-        let forgotten = self.bucket(hash).push(hash.fingerprint() << 1 | left as u16);
+        let at = self.at(hash);
+        let mut bucket = Bucket(self.buckets[at]);
+        let forgotten = bucket.push(hash.fingerprint() << 1 | left as u16);
+        self.buckets[at] = bucket.0;
         if forgotten != 0 {
             self.live[usize::from(forgotten & 1)] -= 1;
         }
@@ -259,12 +265,13 @@ impl Ghost {
     #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
     fn validate(&self) {
         let words = |bucket: Bucket| (0..WAYS).map(move |way| bucket.word(way));
-        for &bucket in &self.buckets {
+        for bucket in self.buckets.iter().copied().map(Bucket) {
             let used = words(bucket).take_while(|&word| word != 0).count();
             assert!(words(bucket).skip(used).all(|word| word == 0), "a gap in {bucket:?}");
             assert!(words(bucket).take(used).all(|word| word >> 1 != 0), "key 0 in {bucket:?}");
         }
-        let words = || self.buckets.iter().copied().flat_map(words).filter(|&word| word != 0);
+        let words =
+            || self.buckets.iter().copied().map(Bucket).flat_map(words).filter(|&word| word != 0);
         let main = words().filter(|word| word & 1 == 1).count();
         assert_eq!(self.live, [words().count() - main, main].map(|n| n as u32));
     }

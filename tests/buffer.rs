@@ -1,11 +1,13 @@
 //! Buffers: what is gathered is handed over exactly, once, with its uses.
 
+use std::cell::{Cell, RefCell};
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 
-use counterclock::{AtCapacity, CounterStore, MAX_COUNT};
+use counterclock::{AtCapacity, Buffer, CounterStore, MAX_COUNT};
 
 #[test]
 fn units_are_added_when_they_are_flushed() {
@@ -179,4 +181,39 @@ fn a_dropped_buffer_hands_over_all() {
         );
         assert_eq!((store.totals().recorded, store.totals().rejected), (11, 0));
     }
+}
+
+thread_local! {
+    static BUFFER: RefCell<Option<Rc<Buffer<Returning>>>> = const { RefCell::new(None) };
+    static RETURNS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Its `Hash` comes back once, with as much as the buffer holds.
+#[derive(Clone, PartialEq, Eq)]
+struct Returning(u64);
+
+impl Hash for Returning {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        if RETURNS.replace(false) {
+            let buffer = BUFFER.with_borrow(Clone::clone).expect("a buffer");
+            buffer.add(&Self(77), 1024);
+        }
+        self.0.hash(state);
+    }
+}
+
+/// What was gathered while the key was hashed counts for the bound.
+#[test]
+fn a_hash_that_comes_back_does_not_overfill_it() {
+    let store = CounterStore::<Returning>::new(100);
+    let buffer = Rc::new(store.buffer());
+    BUFFER.set(Some(Rc::clone(&buffer)));
+    RETURNS.set(true);
+    buffer.add(&Returning(1), 1024);
+    assert_eq!((buffer.held(), store.totals().recorded), (1024, 1024));
+    buffer.add(&Returning(1), 3);
+    assert_eq!(buffer.held(), 3);
+    BUFFER.set(None);
+    drop(buffer);
+    assert_eq!((store.get(&Returning(1)), store.get(&Returning(77))), (Some(1027), Some(1024)));
 }

@@ -16,6 +16,8 @@ use counterclock::{CounterStore, Equivalent, Rejected, ToKey};
 struct Counting;
 
 static BYTES: AtomicUsize = AtomicUsize::new(0);
+/// Bytes that were asked for as zeros, ever.
+static ZEROS: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: all is passed on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
@@ -23,6 +25,13 @@ unsafe impl GlobalAlloc for Counting {
         BYTES.fetch_add(layout.size(), Relaxed);
         // SAFETY: by this function's own contract.
         unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        BYTES.fetch_add(layout.size(), Relaxed);
+        ZEROS.fetch_add(layout.size(), Relaxed);
+        // SAFETY: by this function's own contract.
+        unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
@@ -133,6 +142,21 @@ fn all_is_freed(store: &Store) {
 fn ends(store: Store) {
     drop(store);
     assert_eq!(ALIVE.load(Relaxed), 0, "keys outlived their store");
+}
+
+/// The index and the ghost come as zeros, which cost nothing until they are touched; what a new
+/// store writes is its ledger.
+#[test]
+fn a_large_store_is_built_without_touching_its_memory() {
+    let _turn = turn();
+    let capacity = 1 << 22;
+    let written = || BYTES.load(Relaxed) - ZEROS.load(Relaxed);
+    let before = (written(), ZEROS.load(Relaxed));
+    let store = CounterStore::<u64>::builder().capacity(capacity).shards(8).build().expect("valid");
+    let (written, zeros) = (written() - before.0, ZEROS.load(Relaxed) - before.1);
+    assert!(written < 2 * capacity, "{written} bytes are written, and {zeros} are not");
+    assert!(zeros >= 10 * capacity, "{zeros}");
+    drop(store);
 }
 
 #[test]
