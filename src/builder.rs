@@ -102,7 +102,9 @@ impl<K, S> Builder<K, S> {
         self
     }
 
-    /// Another hasher. A poor one costs speed, never correctness.
+    /// Another hasher. A poor one costs speed, never correctness; if its seed can be known, who
+    /// chooses the keys can make calls take time linear in the capacity. The store's type names it:
+    /// `CounterStore<String, std::hash::RandomState>`.
     pub fn hasher<S2>(self, hasher: S2) -> Builder<K, S2> {
         let Self { capacity, idle_ttl, shards, slack, clock, at_capacity, listener, keys, .. } =
             self;

@@ -130,8 +130,8 @@ impl<K> Engine<K> {
         self.shards.len()
     }
 
-    pub(crate) fn tick_length(&self) -> Option<std::time::Duration> {
-        self.timer.as_ref().map(Timer::tick_length)
+    pub(crate) fn idle_ttl(&self) -> Option<std::time::Duration> {
+        self.timer.as_ref().map(Timer::ttl)
     }
 
     pub(crate) fn stats(&self) -> Stats {

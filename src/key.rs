@@ -43,7 +43,7 @@ use equivalent::Equivalent;
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no form of the key `{K}`",
-    note = "pass `k`, not `&k`, for `k: &str`; `&b\"abc\"[..]` for bytes; or implement `ToKey<{K}>` for `{Self}`"
+    note = "pass `k`, not `&k`, for `k: &str`; `&b\"abc\"[..]` for bytes; a key is a form of itself if it is `Clone` (else `increment_owned`); or implement `ToKey<{K}>` for `{Self}`"
 )]
 pub trait ToKey<K>: Hash + Equivalent<K> {
     /// Whether the conversion is std's alone: then it need not be done outside pins.

@@ -52,6 +52,7 @@ where
     /// If the capacity is 0 or its memory cannot be had; [`builder`](Self::builder) returns an
     /// error instead.
     #[must_use]
+    #[track_caller]
     pub fn new(capacity: usize) -> Self {
         match Self::builder().capacity(capacity).build() {
             Ok(store) => store,
@@ -343,7 +344,8 @@ where
 
     /// A handle to one counter, for a connection or a task that counts under one key for long: no
     /// hash, no pin, no search. Counts as a use of a live key; admits one that is not, whose first use
-    /// is then the handle's. Always converts the key, since the handle keeps it.
+    /// is then the handle's. Always converts the key, since the handle keeps it. If that admission is
+    /// rejected (which shows as one of [`Stats::rejections`]), the handle's next use tries again.
     #[must_use]
     pub fn counter<Q>(&self, key: &Q) -> Counter<K, S>
     where
@@ -415,7 +417,7 @@ impl<K, S> fmt::Debug for CounterStore<K, S> {
             .field("len", &self.len())
             .field("capacity", &self.capacity())
             .field("shards", &self.inner.engine.shards())
-            .field("tick", &self.inner.engine.tick_length())
+            .field("idle_ttl", &self.inner.engine.idle_ttl())
             .finish_non_exhaustive()
     }
 }
@@ -425,6 +427,28 @@ impl<K, S> UnwindSafe for CounterStore<K, S> {}
 impl<K, S> RefUnwindSafe for CounterStore<K, S> {}
 
 /// A handle that does not keep its store alive. See [`CounterStore::downgrade`].
+///
+/// A listener gets one by way of a place that is filled once the store exists:
+///
+/// ```
+/// use std::sync::{Arc, OnceLock};
+///
+/// use counterclock::{CounterStore, WeakStore};
+///
+/// let own = Arc::new(OnceLock::<WeakStore<String>>::new());
+/// let seen = Arc::clone(&own);
+/// let store = CounterStore::<String>::builder()
+///     .capacity(1)
+///     .on_removal(move |removal| {
+///         if let Some(store) = seen.get().and_then(WeakStore::upgrade) {
+///             println!("{} of {} left {}", removal.key, removal.count, store.len());
+///         }
+///     })
+///     .build()?;
+/// own.set(store.downgrade()).expect("set once");
+/// store.increment("a");
+/// # Ok::<(), counterclock::BuildError>(())
+/// ```
 pub struct WeakStore<K, S = RandomState>(Weak<Inner<K, S>>);
 
 impl<K, S> WeakStore<K, S> {

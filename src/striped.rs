@@ -30,7 +30,8 @@ use crate::hash::RandomState;
 /// clone, which gets another stripe. With more handles than stripes, those that were dropped
 /// included, some share one.
 ///
-/// With a TTL, the first add in each tick also counts on the common cell.
+/// With a TTL, the first add in each tick also counts on the common cell. What is rejected is in
+/// [`Totals::rejected`](crate::Totals::rejected); to be told, use [`Counter::try_add`].
 ///
 /// ```
 /// let store = counterclock::CounterStore::<String>::new(100);

@@ -58,8 +58,8 @@ impl Timer {
         self.tick(now).saturating_sub((self.ttl >> self.shift) / 8 * 7)
     }
 
-    pub(crate) fn tick_length(&self) -> Duration {
-        Duration::from_nanos(1 << self.shift)
+    pub(crate) fn ttl(&self) -> Duration {
+        Duration::from_nanos(self.ttl)
     }
 }
 
@@ -72,7 +72,7 @@ mod tests {
         for ttl in [1, 2, 63, 64, 65, 1000, 1 << 20, 1_800_000_000_000, u64::MAX / 4] {
             let (clock, mock) = Clock::mock();
             let timer = Timer::new(clock, Duration::from_nanos(ttl));
-            let tick_length = timer.tick_length().as_nanos() as u64;
+            let tick_length = 1 << timer.shift;
             assert!(tick_length == 1 || tick_length <= ttl / 64, "{ttl}");
             for start in [0, 1, tick_length - 1, tick_length, 3 * tick_length + 1] {
                 mock.decrement(mock.value());
