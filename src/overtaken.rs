@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::quanta::Clock;
 use crate::reclaim::pin;
+use crate::removal::Removals;
 use crate::stop::{Stopped, run_to, turn};
 use crate::{AtCapacity, CounterStore, Rejected};
 
@@ -199,4 +200,54 @@ fn what_steps_at_once_overlook_is_found_soon() {
     }
     assert!(played > 60, "{played} games");
     assert!(worst <= TTL / 8 + 4 * TICK, "{worst} ns late");
+}
+
+/// While nothing can be idle the hand rests: after two rounds it stands still until the oldest use
+/// that it has met, or an eighth of a TTL, is too long ago.
+#[test]
+fn the_idle_hand_rests_while_nothing_can_be_idle() {
+    let (clock, mock) = Clock::mock();
+    let builder = Store::builder().capacity(64).shards(1).clock(clock);
+    let store = builder.idle_ttl(Duration::from_nanos(TTL)).build().expect("a store");
+    mock.increment(2 * TTL);
+    (0..64).for_each(|key| _ = store.increment(&key));
+    let engine = &store.inner.engine;
+    let moves = |calls: usize| {
+        let hand = || engine.shards[0].idle_hand.load(Ordering::Relaxed);
+        let before = hand();
+        let mut out = Removals::new(engine);
+        for _ in 0..calls {
+            drop(engine.expire_some(store.hash(&0), engine.time(), &pin(), &mut out));
+        }
+        hand() - before
+    };
+    let round = engine.index.len();
+    moves(10 * round);
+    assert_eq!(moves(100), 0, "in the same tick");
+    mock.increment(TTL / 2);
+    // The round that was made at once is not believed for longer than an eighth.
+    let second = moves(10 * round);
+    assert!((round..=2 * round).contains(&second), "{second} buckets of {round}");
+    assert_eq!(moves(100), 0);
+    (0..32).for_each(|key| _ = store.increment(&key));
+    mock.increment(TTL / 2 + 4 * TICK);
+    moves(10 * round);
+    assert_eq!((store.len(), store.stats().expired), (32, 32));
+    assert_eq!(moves(100), 0);
+}
+
+/// A clock that was set back makes lives that are older than what the hand has met.
+#[test]
+fn the_idle_hand_does_not_rest_when_the_clock_was_set_back() {
+    let (clock, mock) = Clock::mock();
+    let builder = Store::builder().capacity(64).shards(1).clock(clock);
+    let store = builder.idle_ttl(Duration::from_nanos(TTL)).build().expect("a store");
+    mock.increment(100 * TTL);
+    (0..64).for_each(|key| _ = store.increment(&key));
+    store.clear();
+    mock.decrement(99 * TTL);
+    (0..32).for_each(|key| _ = store.increment(&key));
+    mock.increment(2 * TTL);
+    (100..132).for_each(|key| _ = store.increment(&key));
+    assert_eq!(store.stats().expired, 32);
 }
