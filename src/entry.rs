@@ -355,3 +355,27 @@ pub(crate) struct Sealed<'g, K> {
     pub(crate) units: u64,
     pub(crate) cause: Cause,
 }
+
+#[cfg(all(test, not(crossbeam_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_gets_a_hold_only_while_the_store_has_one() {
+        for (holds, gets_one) in [
+            (SHARD, true),
+            (REPORT, true),
+            (CORE, true),
+            (SHARD | 3 * HANDLE, true),
+            (0, false),
+            (HANDLE, false),
+            (5 * HANDLE, false),
+            (UNCOUNTED, false),
+        ] {
+            let entry = Entry::new(KeyHash::mixed(1), 1_u64, holds);
+            assert_eq!(entry.hold(), gets_one, "{holds:#x}");
+            let after = entry.holds().load(Ordering::Relaxed);
+            assert_eq!(after, holds + u64::from(gets_one) * HANDLE);
+        }
+    }
+}
