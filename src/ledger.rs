@@ -160,3 +160,43 @@ impl<K> Ledger<K> {
         }
     }
 }
+
+#[cfg(all(test, not(crossbeam_loom)))]
+mod tests {
+    use super::*;
+    use crate::entry::SHARD;
+    use crate::hash::KeyHash;
+    use crate::reclaim::pin;
+
+    /// In the middle of a credit, for either copy: the totals have the entry that is credited, and
+    /// no other.
+    #[test]
+    fn a_reading_knows_whom_it_has() {
+        let (ledger, guard) = (Ledger::<u64>::new(2, 1), pin());
+        let raw =
+            [(); 2].map(|()| Box::into_raw(Box::new(Entry::new(KeyHash::mixed(1), 1, SHARD))));
+        // SAFETY: out of boxes, and freed at the end of the test.
+        let [one, two] = raw.map(|entry| unsafe { Ref::new(entry) }.expect("not null"));
+        let mut pen = Pen::new();
+        let mut sum = 0;
+        for (credited, other, units) in [(one, two, 5), (two, one, 7), (one, two, 11)] {
+            let before = ledger.read(1, &guard);
+            assert!(!before.has(credited) && !before.has(other));
+            sum += units;
+            ledger.credit(1, credited, [0, units, 0], &mut pen, |_| {
+                let reading = ledger.read(1, &guard);
+                assert_eq!(reading.units, [0, sum, 0]);
+                assert!(reading.has(credited) && !reading.has(other));
+                assert!(ledger.unchanged(1, &reading) && !ledger.unchanged(1, &before));
+            });
+            let after = ledger.read(1, &guard);
+            assert_eq!((after.units, ledger.read(0, &guard).units), ([0, sum, 0], [0; 3]));
+            assert!(!after.has(credited) && !ledger.unchanged(1, &before));
+        }
+        ledger.validate();
+        for entry in raw {
+            // SAFETY: out of a box, and not used after this.
+            drop(unsafe { Box::from_raw(entry) });
+        }
+    }
+}
