@@ -366,7 +366,7 @@ mod tests {
             (SHARD, true),
             (REPORT, true),
             (CORE, true),
-            (SHARD | 3 * HANDLE, true),
+            (SHARD + 3 * HANDLE, true),
             (0, false),
             (HANDLE, false),
             (5 * HANDLE, false),

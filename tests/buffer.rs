@@ -217,3 +217,35 @@ fn a_hash_that_comes_back_does_not_overfill_it() {
     drop(buffer);
     assert_eq!((store.get(&Returning(1)), store.get(&Returning(77))), (Some(1027), Some(1024)));
 }
+
+/// All keys have one hash.
+#[derive(Clone, Default)]
+struct Colliding;
+
+impl std::hash::BuildHasher for Colliding {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self
+    }
+}
+
+impl Hasher for Colliding {
+    fn finish(&self) -> u64 {
+        7
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+}
+
+#[test]
+fn keys_that_collide_are_told_apart() {
+    let builder = CounterStore::<u64>::builder().capacity(100).hasher(Colliding);
+    let store = builder.build().expect("a store");
+    let buffer = store.buffer();
+    for round in 1..=3 {
+        (0..64).for_each(|key| buffer.add(&key, u64::from(round == 1) * key));
+    }
+    buffer.flush();
+    assert!((0..64).all(|key| store.get(&key) == Some(key)));
+}
