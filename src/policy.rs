@@ -166,7 +166,7 @@ impl Policy {
     /// Asks for what is known of a key.
     #[inline]
     pub(crate) fn prefetch(&self, hash: KeyHash) {
-        prefetch(&self.ghost.buckets[hash.below(self.ghost.buckets.len())]);
+        prefetch(&self.ghost.buckets[self.ghost.at(hash)]);
     }
 
     /// An eviction.
