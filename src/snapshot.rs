@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::ops::Range;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
@@ -13,7 +14,7 @@ use crate::ledger::Units;
 use crate::limbo::Limbo;
 use crate::reclaim::pin;
 use crate::removal::Removals;
-use crate::sync::Arc;
+use crate::sync::{Arc, moment};
 
 /// Where every unit is. All modulo 2^64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,12 +65,17 @@ impl Totals {
 /// [`CounterStore::snapshot`](crate::CounterStore::snapshot).
 ///
 /// No keys are cloned: it holds on to the entries that it shows, also when they end. That memory is
-/// the snapshot's, and does not count against the store's slack.
+/// the snapshot's, and does not count against the store's slack. What was added between two of them
+/// is told by [`since`](Self::since).
 pub struct Snapshot<K: Send + Sync + 'static> {
     /// Each with one handle's hold.
     entries: Vec<(NonNull<Entry<K>>, u64)>,
     totals: Totals,
     limbo: Arc<Limbo<K>>,
+    /// From the moment it began to the one at which it was complete.
+    taken: Range<u64>,
+    /// Whether it still shows all that it was taken with.
+    whole: bool,
 }
 
 // SAFETY: the pointers are holds on entries, which any thread may read and let go of.
@@ -85,7 +91,8 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
     pub(crate) fn take(engine: &Engine<K>) -> Self {
         let limbo = Arc::clone(engine.limbo());
         let entries = Vec::with_capacity(engine.len());
-        let mut snapshot = Self { entries, totals: Totals::default(), limbo };
+        let (totals, taken) = (Totals::default(), moment()..0);
+        let mut snapshot = Self { entries, totals, limbo, taken, whole: true };
         for group in 0..engine.groups() {
             let mut out = Removals::new(engine);
             let (live, ended) = engine.read_group(group, &mut out, |found| snapshot.keep(found));
@@ -93,6 +100,7 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
             out.deliver();
         }
         snapshot.totals = snapshot.totals.finish(engine.rejected_units());
+        snapshot.taken.end = moment();
         snapshot
     }
 
@@ -116,6 +124,49 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
             // SAFETY: the hold was ours, and the pointer is gone with it.
             unsafe { self.limbo.let_go_handle(entry) };
         }
+    }
+
+    /// Whether both are of one store.
+    pub(crate) fn is_of_store_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.limbo, &other.limbo)
+    }
+
+    /// Whether the other one was complete when this one began.
+    pub(crate) fn is_later_than(&self, other: &Self) -> bool {
+        other.taken.end < self.taken.start
+    }
+
+    /// Whether [`retain`](Self::retain) has dropped nothing.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// The entries with the counts shown. Two snapshots hold the same life if, and only if, the
+    /// address is the same: an entry that is held is not used again.
+    pub(crate) fn held(&self) -> impl ExactSizeIterator<Item = (&Entry<K>, u64)> {
+        // SAFETY: our hold keeps the entry alive.
+        self.entries.iter().map(|&(entry, count)| (unsafe { &*entry.as_ptr() }, count))
+    }
+
+    /// Keeps only the counters for which `keep` says so, and lets go of the others' memory. The
+    /// totals stay, so [`Totals::live`] is no longer the sum of what is shown. What this means for
+    /// [`since`](Self::since) is said there.
+    ///
+    /// If `keep` panics, nothing is dropped.
+    pub fn retain(&mut self, mut keep: impl FnMut(&K, u64) -> bool) {
+        let (mut kept, before) = (0, self.entries.len());
+        for i in 0..before {
+            let (entry, count) = self.entries[i];
+            // SAFETY: our hold keeps the entry alive.
+            if keep(unsafe { &*entry.as_ptr() }.key(), count) {
+                self.entries.swap(kept, i);
+                kept += 1;
+            }
+        }
+        self.whole &= kept == before;
+        self.let_go_from(kept);
+        self.entries.shrink_to_fit();
+        self.limbo.flush_all(before - kept);
     }
 
     /// Keys and counts, in no order.
@@ -145,7 +196,8 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
         self.iter().find(|(known, _)| key.equivalent(known)).map(|(_, count)| count)
     }
 
-    /// Where every unit was. `totals().live` is the sum of the counts shown.
+    /// Where every unit was. `totals().live` is the sum of the counts shown, unless some were
+    /// dropped by [`retain`](Self::retain).
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.totals
@@ -154,15 +206,19 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
     /// The `n` largest counters, largest first; ties in no order. O(len + n log n).
     #[must_use]
     pub fn top(&self, n: usize) -> Vec<(&K, u64)> {
-        let mut counters: Vec<_> = self.iter().collect();
-        let descending = |a: &(&K, u64), b: &(&K, u64)| b.1.cmp(&a.1);
-        if n < counters.len() {
-            counters.select_nth_unstable_by(n, descending);
-            counters.truncate(n);
-        }
-        counters.sort_unstable_by(descending);
-        counters
+        largest(self.iter().collect(), n)
     }
+}
+
+/// The `n` largest, largest first.
+pub(crate) fn largest<K>(mut counters: Vec<(&K, u64)>, n: usize) -> Vec<(&K, u64)> {
+    let descending = |a: &(&K, u64), b: &(&K, u64)| b.1.cmp(&a.1);
+    if n < counters.len() {
+        counters.select_nth_unstable_by(n, descending);
+        counters.truncate(n);
+    }
+    counters.sort_unstable_by(descending);
+    counters
 }
 
 impl<K: Send + Sync + 'static> Drop for Snapshot<K> {
