@@ -40,6 +40,8 @@ mod pinned;
 mod policy;
 mod reclaim;
 mod removal;
+#[cfg(feature = "serde")]
+mod serde;
 mod shard;
 mod snapshot;
 mod spare;

@@ -18,6 +18,7 @@ use crate::sync::{Arc, moment};
 
 /// Where every unit is. All modulo 2^64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(::serde::Serialize, ::serde::Deserialize), serde(default))]
 #[non_exhaustive]
 pub struct Totals {
     /// All units that were ever added: the sum of the five below.
