@@ -33,9 +33,17 @@
 //! A chapter with queries, recipes and the arithmetic of series is in
 //! [docs/EXPORTERS.md](https://docs.rs/crate/counterclock/latest/source/docs/EXPORTERS.md).
 
+#[cfg(any(feature = "metrics", feature = "opentelemetry", feature = "prometheus-client"))]
+mod config;
+#[cfg(any(feature = "metrics", feature = "opentelemetry", feature = "prometheus-client"))]
+mod families;
 mod source;
 mod top_series;
 
+#[cfg(any(feature = "metrics", feature = "opentelemetry", feature = "prometheus-client"))]
+pub use config::{Export, ExportError};
 pub use source::Source;
 pub use top_series::{Series, TopSeries, Update};
 
+#[cfg(feature = "prometheus-client")]
+pub mod prometheus;

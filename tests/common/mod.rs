@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod lives;
+pub mod openmetrics;
 
 use std::collections::HashMap;
 use std::fmt::Debug;
