@@ -45,5 +45,7 @@ pub use config::{Export, ExportError};
 pub use source::Source;
 pub use top_series::{Series, TopSeries, Update};
 
+#[cfg(feature = "opentelemetry")]
+pub mod opentelemetry;
 #[cfg(feature = "prometheus-client")]
 pub mod prometheus;
