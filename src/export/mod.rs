@@ -45,6 +45,8 @@ pub use config::{Export, ExportError};
 pub use source::Source;
 pub use top_series::{Series, TopSeries, Update};
 
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "opentelemetry")]
 pub mod opentelemetry;
 #[cfg(feature = "prometheus-client")]
