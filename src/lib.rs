@@ -26,6 +26,7 @@ mod engine;
 mod entry;
 mod error;
 mod expiry;
+#[cfg(not(crossbeam_loom))]
 pub mod export;
 mod groups;
 #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]

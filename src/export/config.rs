@@ -7,6 +7,7 @@ use std::time::Duration;
 use quanta::Clock;
 
 use super::families::OTHER;
+use super::top_series::Label;
 use super::{Source, TopSeries};
 
 /// Labelled series by default.
@@ -22,7 +23,7 @@ pub struct Export<S: Source> {
     source: S,
     prefix: String,
     label: String,
-    value: Box<dyn Fn(&S::Key) -> String + Send + Sync>,
+    value: Label<S::Key, String>,
     top: usize,
     linger: Duration,
     clock: Option<Clock>,

@@ -12,6 +12,9 @@ use quanta::{Clock, Instant};
 use super::Source;
 use crate::{RandomState, Snapshot};
 
+/// How a key becomes a label.
+pub(super) type Label<K, L> = Box<dyn Fn(&K) -> L + Send + Sync>;
+
 type Map<K, V> = HashMap<K, V, RandomState>;
 
 /// The top n keys of a store as counters that never fall, and one more, `other`, for everything
@@ -74,7 +77,7 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 /// ```
 pub struct TopSeries<S: Source, L = <S as Source>::Key> {
     source: S,
-    label: Box<dyn Fn(&S::Key) -> L + Send + Sync>,
+    label: Label<S::Key, L>,
     n: usize,
     linger: Duration,
     clock: Clock,
