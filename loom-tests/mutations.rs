@@ -849,23 +849,23 @@ const MUTATIONS: &[Mutation] = &[
         "still_forgets_the_uncredited",
         patch(
             "groups.rs",
-            "State::Ended(cause, count) if !reading.has(entry) => {",
-            "State::Ended(cause, count) if reading.has(entry) && count == u64::MAX => {",
+            "State::Ended(cause, first) if !reading.has(entry) => {",
+            "State::Ended(cause, first) if reading.has(entry) && first == u64::MAX => {",
         ),
     ),
     still(
         "still_counts_the_credited",
         patch(
             "groups.rs",
-            "State::Ended(cause, count) if !reading.has(entry) => {",
-            "State::Ended(cause, count) => {",
+            "State::Ended(cause, first) if !reading.has(entry) => {",
+            "State::Ended(cause, first) => {",
         ),
     ),
     still(
         "still_shows_what_it_kept",
         patch(
             "snapshot.rs",
-            "if !entry.hold() { self.let_go_from(before); return false; }",
+            "if !entry.hold() { all.iter_mut().zip(before).for_each(|(it, before)| it.let_go_from(before)); return false; }",
             "let _ = before;
             if !entry.hold() {
                 continue;
@@ -876,7 +876,7 @@ const MUTATIONS: &[Mutation] = &[
         "still_keeps_what_it_reads_again",
         patch(
             "snapshot.rs",
-            "self.let_go_from(before); return false;",
+            "all.iter_mut().zip(before).for_each(|(it, before)| it.let_go_from(before)); return false;",
             "let _ = before;
             return false;",
         ),

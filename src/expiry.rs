@@ -36,14 +36,16 @@ impl<K: Send + Sync + 'static> Engine<K> {
         guard: &Guard,
         out: &mut Removals<'_, K>,
     ) -> Option<Permit<'_>> {
-        let (timer, now) = time?;
+        let time = time.filter(|&time| self.is_due(hash, time))?;
+        self.move_idle_hand(hash, time, guard, out)
+    }
+
+    /// Whether there may be idle lives, as far as the shard's hand knows.
+    #[inline]
+    fn is_due(&self, hash: KeyHash, (timer, now): (&Timer, Now)) -> bool {
         let oldest = self.shard(hash).oldest.load(Ordering::Relaxed);
         // A clock that was set back makes entries that are older than what the hand has met.
-        if timer.expired(oldest, now) || timer.tick(now) < oldest {
-            self.move_idle_hand(hash, (timer, now), guard, out)
-        } else {
-            None
-        }
+        timer.expired(oldest, now) || timer.tick(now) < oldest
     }
 
     #[cold]
@@ -108,11 +110,10 @@ impl<K: Send + Sync + 'static> Engine<K> {
     /// it delivers.
     #[cold]
     pub(crate) fn pay(&self, hash: KeyHash) {
+        // Mostly nothing is: then this takes no pin.
+        let Some(time) = self.time().filter(|&time| self.is_due(hash, time)) else { return };
         let mut out = Removals::new(self);
-        {
-            let guard = pin();
-            self.expire_some(hash, self.time(), &guard, &mut out);
-        }
+        self.move_idle_hand(hash, time, &pin(), &mut out);
         out.deliver();
     }
 }

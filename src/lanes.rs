@@ -337,6 +337,7 @@ pub struct Lane<K, S = RandomState> {
 
 impl<K, S> Lane<K, S> {
     /// What is common to all lanes.
+    #[cfg(not(crossbeam_loom))] // For exporters.
     pub(crate) fn store(&self) -> &CounterStore<K, S> {
         &self.store
     }
