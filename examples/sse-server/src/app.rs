@@ -100,7 +100,8 @@ async fn snapshot(State(app): State<Arc<App>>) -> Result<Json<View>, Refusal> {
 }
 
 async fn live(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    let place = Arc::clone(&app.watchers).try_acquire_owned().map_err(|_| Refusal::full("pages"))?;
+    let place =
+        Arc::clone(&app.watchers).try_acquire_owned().map_err(|_| Refusal::full("pages"))?;
     let views = app.feed.watch().map(move |frame| {
         let _held = &place;
         frame
@@ -131,7 +132,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
         let bad = |message: String| Err(Refusal::of(StatusCode::BAD_REQUEST, message));
         if name.len() > MAX_SESSION_BYTES {
             let is = name.len();
-            return bad(format!("a session's name has at most {MAX_SESSION_BYTES} bytes, not {is}"));
+            return bad(format!(
+                "a session's name has at most {MAX_SESSION_BYTES} bytes, not {is}"
+            ));
         }
         if name.contains(char::is_control) {
             return bad("a session's name has no control characters".to_owned());
@@ -148,7 +151,8 @@ impl<S: Send + Sync> FromRequest<S> for Event {
 
     async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Refusal> {
         let body = tokio::time::timeout(EVENT_TIMEOUT, Bytes::from_request(request, state)).await;
-        let body = body.map_err(|_| Refusal::of(StatusCode::REQUEST_TIMEOUT, "the event is late"))?;
+        let body =
+            body.map_err(|_| Refusal::of(StatusCode::REQUEST_TIMEOUT, "the event is late"))?;
         let body = body.map_err(|rejection| match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 let message = format!("an event has at most {MAX_EVENT_BYTES} bytes");

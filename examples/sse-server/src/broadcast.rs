@@ -250,7 +250,9 @@ mod tests {
         let server = broadcaster(1, 10);
         let first = server.join("a").unwrap();
         let second = server.join("a").unwrap();
-        (0..3).for_each(|_| drop(server.publish("a", &EVENT)));
+        for _ in 0..3 {
+            server.publish("a", &EVENT);
+        }
         assert_eq!(server.counters().get("a"), Some([4, 0]));
         drop(first);
         assert_eq!(server.counters().get("a"), Some([4, 0]));

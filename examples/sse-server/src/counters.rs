@@ -141,7 +141,9 @@ mod tests {
         let told = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
                 .map(|_| {
-                    scope.spawn(|| (0..1000).filter_map(|_| counters.dropped("a")).collect::<Vec<_>>())
+                    scope.spawn(|| {
+                        (0..1000).filter_map(|_| counters.dropped("a")).collect::<Vec<_>>()
+                    })
                 })
                 .collect();
             let mut told: Vec<_> =
@@ -172,7 +174,9 @@ mod tests {
     fn the_top_is_by_drops_and_has_none_without() {
         let counters = counters(8);
         counters.met_nobody("quiet");
-        (0..3).for_each(|_| drop(counters.dropped("loud")));
+        for _ in 0..3 {
+            counters.dropped("loud");
+        }
         counters.dropped("soft");
         counters.met_nobody("soft");
         let top = counters.top(10);

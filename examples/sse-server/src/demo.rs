@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rand::RngExt;
 use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Zipf};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_stream::StreamExt;

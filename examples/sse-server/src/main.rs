@@ -83,7 +83,10 @@ async fn listen(args: &Args) -> Result<TcpListener> {
             args.bind
         ),
         ErrorKind::PermissionDenied => {
-            anyhow!("port {} is for privileged programs only: choose another with --port", args.port)
+            anyhow!(
+                "port {} is for privileged programs only: choose another with --port",
+                args.port
+            )
         }
         ErrorKind::AddrNotAvailable => {
             anyhow!("this machine does not have the address {}: see --bind", args.bind)

@@ -58,7 +58,8 @@ mod tests {
         for tag in ["<script", "</script>", "<style", "</style>"] {
             assert_eq!(PAGE.matches(tag).count(), 1, "{tag}");
         }
-        for forbidden in [" style=\"", " onclick=", "innerHTML", "outerHTML", "insertAdjacent", "@import"]
+        for forbidden in
+            [" style=\"", " onclick=", "innerHTML", "outerHTML", "insertAdjacent", "@import"]
         {
             assert!(!PAGE.contains(forbidden), "{forbidden}");
         }

@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::{Instant, interval_at};
-use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 /// A stream with nothing to say sends a comment this often, so that neither side takes the
@@ -48,7 +47,8 @@ pub fn response(
     stop: CancellationToken,
 ) -> Response {
     let beat = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
-    let beaten = Box::pin(events).timeout_repeating(beat).map(|next| next.unwrap_or(COMMENT));
+    let beaten = tokio_stream::StreamExt::timeout_repeating(Box::pin(events), beat);
+    let beaten = beaten.map(|next| next.unwrap_or(COMMENT));
     let frames = stream::iter([GREETING])
         .chain(beaten)
         .take_until(stop.cancelled_owned())

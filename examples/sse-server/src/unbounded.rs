@@ -41,7 +41,7 @@ impl Unbounded {
 
     /// Distinct sessions that were ever counted.
     pub fn sessions(&self) -> u64 {
-        self.sessions.count() as u64
+        self.sessions.raw_count().round() as u64
     }
 
     /// What the map would have on the heap.
