@@ -4,16 +4,18 @@ use std::fmt;
 use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
+use std::time::SystemTime;
 
 use equivalent::Equivalent;
 
 use crate::engine::Engine;
 use crate::entry::{Entry, Ref};
-use crate::ledger::Units;
+use crate::groups::Sums;
 use crate::limbo::Limbo;
 use crate::reclaim::pin;
 use crate::removal::Removals;
 use crate::sync::Arc;
+use crate::tick::Calendar;
 
 /// Where every unit is. All modulo 2^64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,18 +36,22 @@ pub struct Totals {
 }
 
 impl Totals {
-    pub(crate) fn take<K: Send + Sync + 'static>(engine: &Engine<K>) -> Self {
-        let mut totals = Self::default();
+    /// One for each of the given lanes.
+    pub(crate) fn take<K: Send + Sync + 'static, const L: usize>(
+        engine: &Engine<K>,
+        lanes: [usize; L],
+    ) -> [Self; L] {
+        let mut all = [Self::default(); L];
         for group in 0..engine.groups() {
             let mut out = Removals::new(engine);
-            let (live, ended) = engine.read_group(group, &mut out, |_| true);
-            totals.add(live, ended);
+            let sums = engine.read_group(group, lanes, &mut out, |_| true);
+            all.iter_mut().zip(sums).for_each(|(totals, sums)| totals.add(sums));
             out.deliver();
         }
-        totals.finish(engine.rejected_units())
+        std::array::from_fn(|i| all[i].finish(engine.rejected_units(lanes[i])))
     }
 
-    fn add(&mut self, live: u64, [evicted, expired, removed]: Units) {
+    fn add(&mut self, (live, [evicted, expired, removed]): Sums) {
         self.live = self.live.wrapping_add(live);
         self.evicted = self.evicted.wrapping_add(evicted);
         self.expired = self.expired.wrapping_add(expired);
@@ -60,16 +66,46 @@ impl Totals {
     }
 }
 
+impl<K> Shown<K> {
+    fn entry(&self) -> &Entry<K> {
+        // SAFETY: its hold keeps the entry alive.
+        unsafe { self.entry.as_ref() }
+    }
+}
+
+/// A live counter that a [`Snapshot`] shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Life<'a, K> {
+    /// The key.
+    pub key: &'a K,
+    /// The count.
+    pub count: u64,
+    /// When the life began, in a store with [`times`](crate::Builder::times).
+    pub created: Option<SystemTime>,
+    /// When the key was last used before the snapshot came by, rounded down to a tick.
+    pub last_used: Option<SystemTime>,
+}
+
 /// The live counters and the totals of a store, taken by
 /// [`CounterStore::snapshot`](crate::CounterStore::snapshot).
 ///
 /// No keys are cloned: it holds on to the entries that it shows, also when they end. That memory is
 /// the snapshot's, and does not count against the store's slack.
 pub struct Snapshot<K: Send + Sync + 'static> {
-    /// Each with one handle's hold.
-    entries: Vec<(NonNull<Entry<K>>, u64)>,
+    shown: Vec<Shown<K>>,
     totals: Totals,
+    lane: usize,
+    calendar: Option<Calendar>,
     limbo: Arc<Limbo<K>>,
+}
+
+/// A counter, with one handle's hold on its entry.
+struct Shown<K> {
+    entry: NonNull<Entry<K>>,
+    count: u64,
+    /// Of last use.
+    tick: u64,
 }
 
 // SAFETY: the pointers are holds on entries, which any thread may read and let go of.
@@ -82,29 +118,41 @@ impl<K: Send + Sync + 'static> UnwindSafe for Snapshot<K> {}
 impl<K: Send + Sync + 'static> RefUnwindSafe for Snapshot<K> {}
 
 impl<K: Send + Sync + 'static> Snapshot<K> {
-    pub(crate) fn take(engine: &Engine<K>) -> Self {
-        let limbo = Arc::clone(engine.limbo());
-        let entries = Vec::with_capacity(engine.len());
-        let mut snapshot = Self { entries, totals: Totals::default(), limbo };
+    /// One for each of the given lanes, of the same counters in the same order.
+    pub(crate) fn take<const L: usize>(engine: &Engine<K>, lanes: [usize; L]) -> [Self; L] {
+        let mut all = lanes.map(|lane| Self {
+            shown: Vec::with_capacity(engine.len()),
+            totals: Totals::default(),
+            lane,
+            calendar: engine.calendar(),
+            limbo: Arc::clone(engine.limbo()),
+        });
         for group in 0..engine.groups() {
             let mut out = Removals::new(engine);
-            let (live, ended) = engine.read_group(group, &mut out, |found| snapshot.keep(found));
-            snapshot.totals.add(live, ended);
+            let sums =
+                engine.read_group(group, lanes, &mut out, |found| Self::keep(&mut all, found));
+            all.iter_mut().zip(sums).for_each(|(snapshot, sums)| snapshot.totals.add(sums));
             out.deliver();
         }
-        snapshot.totals = snapshot.totals.finish(engine.rejected_units());
-        snapshot
+        for snapshot in &mut all {
+            snapshot.totals = snapshot.totals.finish(engine.rejected_units(snapshot.lane));
+        }
+        all
     }
 
     /// All of them or, if one has been let go of by all others meanwhile, none.
-    fn keep(&mut self, found: &[(Ref<'_, K>, u64)]) -> bool {
-        let before = self.entries.len();
-        for &(entry, count) in found {
-            if !entry.hold() {
-                self.let_go_from(before);
-                return false;
+    fn keep<const L: usize>(all: &mut [Self; L], found: &[(Ref<'_, K>, [u64; L])]) -> bool {
+        let before = all.each_ref().map(|snapshot| snapshot.shown.len());
+        for &(entry, counts) in found {
+            let tick = entry.last_tick();
+            for i in 0..L {
+                if !entry.hold() {
+                    all.iter_mut().zip(before).for_each(|(it, before)| it.let_go_from(before));
+                    return false;
+                }
+                let (entry, count) = (entry.as_non_null(), counts[i]);
+                all[i].shown.push(Shown { entry, count, tick });
             }
-            self.entries.push((entry.as_non_null(), count));
         }
         true
     }
@@ -112,7 +160,7 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
     fn let_go_from(&mut self, first: usize) {
         // One pin for all: those inside are nested.
         let _guard = pin();
-        for (entry, _) in self.entries.drain(first..) {
+        for Shown { entry, .. } in self.shown.drain(first..) {
             // SAFETY: the hold was ours, and the pointer is gone with it.
             unsafe { self.limbo.let_go_handle(entry) };
         }
@@ -120,20 +168,35 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
 
     /// Keys and counts, in no order.
     pub fn iter(&self) -> Iter<'_, K> {
-        Iter(self.entries.iter())
+        Iter(self.shown.iter())
+    }
+
+    /// The lives that it shows, in no order: as [`iter`](Self::iter), with their times.
+    pub fn lives(&self) -> impl ExactSizeIterator<Item = Life<'_, K>> {
+        self.shown.iter().map(|shown| Life {
+            key: shown.entry().key(),
+            count: shown.count,
+            created: self.calendar.and_then(|calendar| Some(calendar.at(shown.entry().began()?))),
+            last_used: self.calendar.map(|calendar| calendar.of_tick(shown.tick)),
+        })
+    }
+
+    pub(crate) fn shown(&self, i: usize) -> (&K, u64) {
+        let shown = &self.shown[i];
+        (shown.entry().key(), shown.count)
     }
 
     /// How many counters it shows. The store is read bit by bit, so while others admit and evict
     /// this may be more than its capacity.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.shown.len()
     }
 
     /// Whether it shows none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.shown.is_empty()
     }
 
     /// The count of one key. O(len): it does not have the store's hasher.
@@ -167,9 +230,9 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
 
 impl<K: Send + Sync + 'static> Drop for Snapshot<K> {
     fn drop(&mut self) {
-        let entries = self.entries.len();
+        let shown = self.shown.len();
         self.let_go_from(0);
-        self.limbo.flush_all(entries);
+        self.limbo.flush_all(shown);
     }
 }
 
@@ -180,7 +243,7 @@ impl<K: fmt::Debug + Send + Sync + 'static> fmt::Debug for Snapshot<K> {
 }
 
 /// The counters of a [`Snapshot`].
-pub struct Iter<'a, K>(std::slice::Iter<'a, (NonNull<Entry<K>>, u64)>);
+pub struct Iter<'a, K>(std::slice::Iter<'a, Shown<K>>);
 
 // SAFETY: it gives out shared references to keys, which the snapshot that it borrows keeps alive.
 unsafe impl<K: Sync> Send for Iter<'_, K> {}
@@ -191,10 +254,8 @@ impl<'a, K> Iterator for Iter<'a, K> {
     type Item = (&'a K, u64);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let &(entry, count) = self.0.next()?;
-        // SAFETY: the snapshot's hold keeps the entry alive for as long as it is borrowed, and the
-        // key of a published entry never changes.
-        Some((unsafe { &*entry.as_ptr() }.key(), count))
+        let shown = self.0.next()?;
+        Some((shown.entry().key(), shown.count))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
