@@ -46,7 +46,7 @@ pub struct Args {
     pub demo: bool,
 
     /// Events a second that the demo publishes, at its peak
-    #[arg(long, default_value = "3000", value_name = "EVENTS", requires = "demo")]
+    #[arg(long, default_value = "10000", value_name = "EVENTS", requires = "demo")]
     pub demo_rate: NonZeroU32,
 }
 

@@ -260,7 +260,7 @@ mod tests {
         drop(second);
         assert_eq!(server.counters().get("a"), None);
         assert_eq!(server.traffic().sessions, 0);
-        assert_eq!(server.counters().totals().map(|totals| totals.removed), [4, 0]);
+        assert_eq!(server.counters().snapshot().totals().map(|totals| totals.removed), [4, 0]);
         assert_eq!(server.counters().all().drops, 4);
     }
 
@@ -331,7 +331,8 @@ mod tests {
         assert_eq!((traffic.sessions, traffic.clients), (0, 0));
         // A drop needs a client, and the last one has cleared it.
         assert!(SESSIONS.iter().all(|name| server.counters().get(name).is_none_or(|c| c[0] == 0)));
-        let [drops, no_client] = server.counters().totals().map(|totals| totals.recorded);
+        let [drops, no_client] =
+            server.counters().snapshot().totals().map(|totals| totals.recorded);
         assert_eq!(drops, tallies.iter().map(|tally| tally.dropped).sum::<u64>());
         assert_eq!(no_client, tallies.iter().map(|tally| tally.no_client).sum::<u64>());
     }

@@ -3,9 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use counterclock::{BuildError, Stats, Totals};
+use counterclock::{BuildError, CounterStore, Lane, LaneSnapshot, LaneStore, Stats};
 
-use crate::lanes::{Lane, LaneStore};
 use crate::unbounded::Unbounded;
 
 /// `drops` and `no_client` of each session: one key, one cap and one eviction for both.
@@ -13,9 +12,9 @@ use crate::unbounded::Unbounded;
 /// Bounded by the capacity however many sessions there have been, since their names come from
 /// outside.
 pub struct Counters {
-    sessions: LaneStore,
-    drops: Lane,
-    no_client: Lane,
+    sessions: LaneStore<String, 2>,
+    drops: Lane<String>,
+    no_client: Lane<String>,
     /// Counted before the session's own counters, so that it has at least what they have.
     all_drops: AtomicU64,
     all_no_client: AtomicU64,
@@ -36,7 +35,8 @@ pub struct All {
 
 impl Counters {
     pub fn new(capacity: usize, idle_ttl: Duration) -> Result<Self, BuildError> {
-        let sessions = LaneStore::build(capacity, idle_ttl)?;
+        let sessions =
+            CounterStore::builder().capacity(capacity).idle_ttl(idle_ttl).build_lanes()?;
         let [drops, no_client] = sessions.lanes();
         Ok(Self {
             sessions,
@@ -76,23 +76,14 @@ impl Counters {
     }
 
     /// `[drops, no_client]` of a session.
+    #[cfg(test)]
     pub fn get(&self, session: &str) -> Option<[u64; 2]> {
         self.sessions.get(session)
     }
 
-    /// The sessions with the most drops, with both of their counters. O(capacity).
-    pub fn top(&self, n: usize) -> Vec<(String, [u64; 2])> {
-        let top = self.drops.top(n).into_iter().filter(|&(_, drops)| drops > 0);
-        top.map(|(session, drops)| {
-            let no_client = self.no_client.get(&session).unwrap_or(0);
-            (session, [drops, no_client])
-        })
-        .collect()
-    }
-
-    /// Where every unit is, of drops and of no_client. O(capacity).
-    pub fn totals(&self) -> [Totals; 2] {
-        self.sessions.totals()
+    /// All sessions with `[drops, no_client]`, and where every unit is. O(capacity).
+    pub fn snapshot(&self) -> LaneSnapshot<String, 2> {
+        self.sessions.snapshot()
     }
 
     pub fn stats(&self) -> Stats {
@@ -154,7 +145,6 @@ mod tests {
         assert_eq!(told, (0..12).map(|power| 1 << power).collect::<Vec<u64>>());
     }
 
-    /// A store whose slack is used up rejects; here one that cannot admit at all.
     #[test]
     fn one_session_for_both_counters() {
         let counters = counters(8);
@@ -166,21 +156,8 @@ mod tests {
         assert_eq!(counters.stats().admitted, 1);
         counters.forget("a");
         assert_eq!(counters.get("a"), None);
-        assert_eq!(counters.totals().map(|totals| totals.removed), [2, 1]);
+        assert_eq!(counters.snapshot().totals().map(|totals| totals.removed), [2, 1]);
         assert_eq!(counters.all(), All { drops: 2, no_client: 1 });
-    }
-
-    #[test]
-    fn the_top_is_by_drops_and_has_none_without() {
-        let counters = counters(8);
-        counters.met_nobody("quiet");
-        for _ in 0..3 {
-            counters.dropped("loud");
-        }
-        counters.dropped("soft");
-        counters.met_nobody("soft");
-        let top = counters.top(10);
-        assert_eq!(top, [("loud".to_owned(), [3, 0]), ("soft".to_owned(), [1, 1])]);
     }
 
     #[test]
@@ -191,7 +168,7 @@ mod tests {
             counters.met_nobody(&format!("nobody-{n}"));
             assert!(counters.len() <= 4);
         }
-        assert_eq!(counters.totals().map(|totals| totals.recorded), [1000, 1000]);
+        assert_eq!(counters.snapshot().totals().map(|totals| totals.recorded), [1000, 1000]);
         assert_eq!(counters.all(), All { drops: 1000, no_client: 1000 });
     }
 }

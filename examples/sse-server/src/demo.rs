@@ -30,7 +30,7 @@ const SLOW_PACE: Duration = Duration::from_millis(400);
 const STAY: std::ops::Range<u64> = 4_000..15_000;
 const REST: std::ops::Range<u64> = 100..2_000;
 /// The share of the events, at the crest, that is for listeners. It does not come in waves.
-const TO_LISTENERS: f64 = 0.2;
+const TO_LISTENERS: f64 = 0.1;
 /// The share of the events for visitors that is for one who was not seen before.
 const NEW: f64 = 0.6;
 /// How far back the others are.
@@ -117,10 +117,10 @@ async fn publish(broadcaster: Arc<Broadcaster>, stage: Arc<Stage>, rate: f64) {
     }
 }
 
-/// From 1 at a crest to 0.02 in a trough, where it stays for about half of the time.
+/// From 1 at a crest to 0.005 in a trough, where it stays for about half of the time.
 fn wave(elapsed: Duration) -> f64 {
     let turn = TAU * elapsed.as_secs_f64() / WAVE.as_secs_f64();
-    0.02 + 0.98 * ((1.0 + turn.cos()) / 2.0).powi(3)
+    0.005 + 0.995 * ((1.0 + turn.cos()) / 2.0).powi(3)
 }
 
 fn visitor_name(n: u64) -> String {
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn waves_begin_at_the_crest_and_fall_low() {
         assert!((wave(Duration::ZERO) - 1.0).abs() < 1e-9);
-        assert!((wave(WAVE / 2) - 0.02).abs() < 1e-9);
+        assert!((wave(WAVE / 2) - 0.005).abs() < 1e-9);
         assert!((wave(WAVE) - 1.0).abs() < 1e-9);
     }
 }

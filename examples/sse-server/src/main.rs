@@ -6,7 +6,6 @@ mod args;
 mod broadcast;
 mod counters;
 mod demo;
-mod lanes;
 mod page;
 mod serve;
 mod sse;

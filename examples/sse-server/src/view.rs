@@ -1,11 +1,12 @@
 //! What the page and `/api/snapshot` show, once a second.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use counterclock::{Stats, Totals};
+use counterclock::{LaneSnapshot, Stats, Totals};
 use futures_util::{Stream, StreamExt, stream};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -19,7 +20,7 @@ use crate::sse;
 const EVERY: Duration = Duration::from_secs(1);
 /// Five minutes.
 const HISTORY: usize = 300;
-const TOP: usize = 10;
+const TOP: usize = 8;
 
 /// Everything at one time, as JSON. Bytes, units and lives are since the server started.
 #[derive(Debug, Serialize)]
@@ -149,9 +150,9 @@ impl Observer {
         let counters = self.broadcaster.counters();
         let traffic = self.broadcaster.traffic();
         let unbounded = counters.unbounded();
-        // Before the rest: what it ends is in the statistics then.
-        let [drops, no_client] = counters.totals().map(TotalsView::from);
-        let top = counters.top(TOP).into_iter();
+        // Before the statistics: it ends the idle lives that it meets.
+        let snapshot = counters.snapshot();
+        let [drops, no_client] = snapshot.totals().map(TotalsView::from);
         let all = counters.all();
         View {
             started: millis(self.started_unix),
@@ -164,9 +165,7 @@ impl Observer {
             counted: PerCounter { drops: all.drops, no_client: all.no_client },
             totals: PerCounter { drops, no_client },
             stats: counters.stats().into(),
-            top: top
-                .map(|(session, [drops, no_client])| TopView { session, drops, no_client })
-                .collect(),
+            top: top(&snapshot),
             clients: traffic.clients,
             max_clients: traffic.max_clients,
             sessions_connected: traffic.sessions,
@@ -176,6 +175,18 @@ impl Observer {
             unbounded: UnboundedView { sessions: unbounded.sessions(), bytes: unbounded.bytes() },
         }
     }
+}
+
+/// The sessions with the most drops; of equals, by name, so that the list keeps its order.
+fn top(snapshot: &LaneSnapshot<String, 2>) -> Vec<TopView> {
+    let mut top: Vec<_> = snapshot.iter().filter(|&(_, [drops, _])| drops > 0).collect();
+    top.sort_unstable_by_key(|&(session, [drops, _])| (Reverse(drops), session));
+    let top = top.into_iter().take(TOP);
+    top.map(|(session, [drops, no_client])| {
+        let session = session.clone();
+        TopView { session, drops, no_client }
+    })
+    .collect()
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -255,8 +266,24 @@ mod tests {
     use crate::counters::Counters;
 
     fn observer() -> Observer {
-        let counters = Counters::new(8, Duration::from_secs(60)).unwrap();
+        let counters = Counters::new(64, Duration::from_secs(60)).unwrap();
         Observer::new(Broadcaster::new(counters, 1, 8), Duration::from_secs(60), false)
+    }
+
+    #[test]
+    fn the_top_is_by_drops_then_by_name_and_has_none_without() {
+        let observer = observer();
+        let counters = observer.broadcaster.counters();
+        counters.met_nobody("quiet");
+        for n in 0..30 {
+            counters.dropped("loud");
+            counters.dropped(&format!("soft-{n:02}"));
+        }
+        counters.met_nobody("soft-00");
+        let top = observer.view().top;
+        let top: Vec<_> = top.iter().map(|t| (t.session.as_str(), t.drops, t.no_client)).collect();
+        assert_eq!(top.len(), TOP);
+        assert_eq!(top[..3], [("loud", 30, 0), ("soft-00", 1, 1), ("soft-01", 1, 0)]);
     }
 
     #[cfg(target_os = "linux")]
