@@ -1,6 +1,7 @@
 //! Server-Sent Events on the wire: <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
 
 use std::convert::Infallible;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -41,18 +42,16 @@ fn encode(mut frame: String, data: &str) -> Bytes {
     frame.into()
 }
 
-/// A stream of events that ends when the server stops.
+/// A stream of events. When the server stops, it has what is there, and ends.
 pub fn response(
     events: impl Stream<Item = Bytes> + Send + 'static,
     stop: CancellationToken,
 ) -> Response {
     let beat = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
-    let beaten = tokio_stream::StreamExt::timeout_repeating(Box::pin(events), beat);
+    let beaten = tokio_stream::StreamExt::timeout_repeating(events, beat);
     let beaten = beaten.map(|next| next.unwrap_or(COMMENT));
-    let frames = stream::iter([GREETING])
-        .chain(beaten)
-        .take_until(stop.cancelled_owned())
-        .map(Ok::<_, Infallible>);
+    let frames = stream::iter([GREETING]).chain(beaten);
+    let frames = end_with(frames, stop.cancelled_owned()).map(Ok::<_, Infallible>);
     let headers = [
         (CONTENT_TYPE, "text/event-stream"),
         (CACHE_CONTROL, "no-cache"),
@@ -60,6 +59,15 @@ pub fn response(
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     (headers, Body::from_stream(frames)).into_response()
+}
+
+/// As `take_until`, which would also drop what is ready.
+fn end_with<S: Stream>(stream: S, end: impl Future<Output = ()>) -> impl Stream<Item = S::Item> {
+    let (mut stream, mut end) = (Box::pin(stream), Box::pin(end));
+    stream::poll_fn(move |context| match stream.poll_next_unpin(context) {
+        Poll::Pending => end.as_mut().poll(context).map(|()| None),
+        ready => ready,
+    })
 }
 
 #[cfg(test)]
@@ -98,5 +106,15 @@ mod tests {
         }
         stop.cancel();
         assert!(frames.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_there_at_the_end_is_still_sent() {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let events = stream::iter([event("a"), event("b")]).chain(stream::pending());
+        let sent: Vec<_> = response(events, stop).into_body().into_data_stream().collect().await;
+        let sent: Vec<_> = sent.into_iter().map(|frame| frame.unwrap()).collect();
+        assert_eq!(sent, [GREETING, event("a"), event("b")]);
     }
 }

@@ -86,6 +86,11 @@ async function open(port, features = {}, viewport = { width: 1280, height: 900 }
 }
 
 const live = (page) => page.waitForFunction(() => document.getElementById("status").dataset.state === "live" && document.querySelector("#len-chart path"), { timeout: PATIENCE_MS });
+/** When the page shows a view that is later. */
+async function caughtUp(page, { uptime_ms }) {
+  await page.waitForFunction((n) => view.uptime_ms > n, { timeout: PATIENCE_MS }, uptime_ms);
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+}
 const shown = (page, name) => page.$eval(`[data-show="${name}"]`, (node) => node.textContent);
 const cells = (page, selector) => page.$$eval(`${selector} tr`, (rows) => rows.map((row) => [...row.querySelectorAll("td")].map((cell) => cell.textContent)));
 const integer = (n) => new Intl.NumberFormat("en").format(n);
@@ -121,7 +126,7 @@ try {
       while ((await snapshot()).clients < sockets.length) await sleep(20);
       for (let dropped = 0; dropped < 20 * (n + 1);) dropped += (await (await publish(name, large)).json()).dropped;
     }
-    await page.waitForFunction((n) => document.querySelectorAll("#top bdi").length === n, { timeout: PATIENCE_MS }, HOSTILE.length);
+    await caughtUp(page, await snapshot());
     const names = await page.$$eval("#top bdi", (nodes) => nodes.map((node) => node.textContent));
     assert.deepEqual(names, listed(HOSTILE.toReversed()));
     assert.equal(await page.$$eval("#top bdi *, #top img, #top script, #top svg", (nodes) => nodes.length), 0);
@@ -133,8 +138,7 @@ try {
   await check("its numbers are those of /api/snapshot", async () => {
     // Nothing is published any more; a view later the page has the last of it.
     const { len, capacity, counted, totals, stats, top, uptime_ms, clients } = await snapshot();
-    await page.waitForFunction((n) => view.uptime_ms > n, { timeout: PATIENCE_MS }, uptime_ms);
-    await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+    await caughtUp(page, { uptime_ms });
     assert.equal(await shown(page, "len"), integer(len));
     assert.equal(await shown(page, "capacity"), integer(capacity));
     assert.equal(await shown(page, "clients"), integer(clients));
