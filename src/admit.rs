@@ -418,7 +418,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     #[cold]
     pub(crate) fn reject(&self, hash: KeyHash, n: Amount, why: Rejected) -> Rejected {
         let shard = self.shard(hash);
-        Tally::count(&shard.rejections);
+        shard.count_rejection(why);
         shard.rejected(0).fetch_add(n.units.min(MAX_COUNT), Ordering::Relaxed);
         why
     }

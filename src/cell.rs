@@ -57,6 +57,11 @@ pub(crate) const USES_RANGE: u16 = 1 << 10;
 
 /// Why the life of a key ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(::serde::Serialize, ::serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Cause {
     /// Evicted: the store was full and another key needed the room.

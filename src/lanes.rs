@@ -335,6 +335,13 @@ pub struct Lane<K, S = RandomState> {
     lane: usize,
 }
 
+impl<K, S> Lane<K, S> {
+    /// What is common to all lanes.
+    pub(crate) fn store(&self) -> &CounterStore<K, S> {
+        &self.store
+    }
+}
+
 impl<K, S> Lane<K, S>
 where
     K: Hash + Eq + Send + Sync + 'static,

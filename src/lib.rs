@@ -21,10 +21,14 @@ mod builder;
 mod cell;
 mod clock_list;
 mod counter;
+mod deltas;
 mod engine;
 mod entry;
 mod error;
 mod expiry;
+#[cfg(not(crossbeam_loom))]
+#[cfg(not(crossbeam_loom))]
+pub mod export;
 mod groups;
 #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
 pub mod harness;
@@ -40,6 +44,8 @@ mod pinned;
 mod policy;
 mod reclaim;
 mod removal;
+#[cfg(feature = "serde")]
+mod serde;
 mod shard;
 mod snapshot;
 mod spare;
@@ -62,8 +68,9 @@ pub use buffer::Buffer;
 pub use builder::Builder;
 pub use cell::{Cause, MAX_COUNT};
 pub use counter::Counter;
+pub use deltas::Deltas;
 pub use engine::AtCapacity;
-pub use error::{BuildError, Rejected};
+pub use error::{BuildError, Rejected, SinceError};
 pub use hash::RandomState;
 pub use key::ToKey;
 pub use lanes::{Lane, LaneCounter, LaneSnapshot, LaneStore, WeakLaneStore};

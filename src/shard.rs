@@ -1,11 +1,13 @@
 //! What a shard has of its own: lists, hands and statistics.
 
 use crate::clock_list::Roster;
+use crate::error::Rejected;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// Lives and calls, since the store was built. Each is exact once nothing is in flight; together
 /// they are not one instant's picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(::serde::Serialize, ::serde::Deserialize), serde(default))]
 #[non_exhaustive]
 pub struct Stats {
     /// Lives that began.
@@ -16,8 +18,12 @@ pub struct Stats {
     pub expired: u64,
     /// Lives that ended by `remove` or `clear`.
     pub removed: u64,
-    /// Calls that were rejected.
+    /// Calls that were rejected: the sum of the two below.
     pub rejections: u64,
+    /// Of these, with [`Rejected::Capacity`].
+    pub rejections_capacity: u64,
+    /// Of these, with [`Rejected::Memory`].
+    pub rejections_memory: u64,
 }
 
 /// Lives that began, and that ended by cause. All Relaxed: they count, and order nothing.
@@ -52,8 +58,8 @@ pub(crate) struct Shard<K> {
     pub(crate) owned: Tally,
     /// What others have.
     pub(crate) tally: Tally,
-    /// Calls.
-    pub(crate) rejections: AtomicU64,
+    /// Calls, by reason.
+    rejections: [AtomicU64; 2],
     /// Units. They were nowhere else before, so a plain sum that only grows is exact.
     rejected: AtomicU64,
     /// The same for the lanes after the first.
@@ -79,7 +85,7 @@ impl<K> Shard<K> {
             roster: Roster::new(share, batch),
             owned: Tally::default(),
             tally: Tally::default(),
-            rejections: AtomicU64::new(0),
+            rejections: Default::default(),
             rejected: AtomicU64::new(0),
             rejected_lanes: (0..lanes).map(|_| AtomicU64::new(0)).collect(),
             population: AtomicUsize::new(0),
@@ -107,6 +113,14 @@ impl<K> Shard<K> {
         of(&self.owned).wrapping_add(of(&self.tally))
     }
 
+    pub(crate) fn count_rejection(&self, why: Rejected) {
+        let reason = match why {
+            Rejected::Capacity => 0,
+            Rejected::Memory => 1,
+        };
+        Tally::count(&self.rejections[reason]);
+    }
+
     pub(crate) fn add_to(&self, stats: &mut Stats) {
         for tally in [&self.owned, &self.tally] {
             let [admitted, evicted, expired, removed] = tally.load();
@@ -115,6 +129,10 @@ impl<K> Shard<K> {
             stats.expired += expired;
             stats.removed += removed;
         }
-        stats.rejections += self.rejections.load(Ordering::Relaxed);
+        let [capacity, memory] = &self.rejections;
+        let [capacity, memory] = [capacity, memory].map(|calls| calls.load(Ordering::Relaxed));
+        stats.rejections_capacity += capacity;
+        stats.rejections_memory += memory;
+        stats.rejections += capacity + memory;
     }
 }

@@ -2,23 +2,26 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::ops::Range;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::time::SystemTime;
 
 use equivalent::Equivalent;
 
+use crate::cell::State;
 use crate::engine::Engine;
 use crate::entry::{Entry, Ref};
 use crate::groups::Sums;
 use crate::limbo::Limbo;
 use crate::reclaim::pin;
 use crate::removal::Removals;
-use crate::sync::Arc;
+use crate::sync::{Arc, moment};
 use crate::tick::Calendar;
 
 /// Where every unit is. All modulo 2^64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(::serde::Serialize, ::serde::Deserialize), serde(default))]
 #[non_exhaustive]
 pub struct Totals {
     /// All units that were ever added: the sum of the five below.
@@ -91,13 +94,18 @@ pub struct Life<'a, K> {
 /// [`CounterStore::snapshot`](crate::CounterStore::snapshot).
 ///
 /// No keys are cloned: it holds on to the entries that it shows, also when they end. That memory is
-/// the snapshot's, and does not count against the store's slack.
+/// the snapshot's, and does not count against the store's slack. What was added between two of them
+/// is told by [`since`](Self::since).
 pub struct Snapshot<K: Send + Sync + 'static> {
     shown: Vec<Shown<K>>,
     totals: Totals,
     lane: usize,
     calendar: Option<Calendar>,
     limbo: Arc<Limbo<K>>,
+    /// From the moment it began to the one at which it was complete.
+    taken: Range<u64>,
+    /// Whether it still shows all that it was taken with.
+    whole: bool,
 }
 
 /// A counter, with one handle's hold on its entry.
@@ -120,12 +128,15 @@ impl<K: Send + Sync + 'static> RefUnwindSafe for Snapshot<K> {}
 impl<K: Send + Sync + 'static> Snapshot<K> {
     /// One for each of the given lanes, of the same counters in the same order.
     pub(crate) fn take<const L: usize>(engine: &Engine<K>, lanes: [usize; L]) -> [Self; L] {
+        let begun = moment();
         let mut all = lanes.map(|lane| Self {
             shown: Vec::with_capacity(engine.len()),
             totals: Totals::default(),
             lane,
             calendar: engine.calendar(),
             limbo: Arc::clone(engine.limbo()),
+            taken: begun..0,
+            whole: true,
         });
         for group in 0..engine.groups() {
             let mut out = Removals::new(engine);
@@ -137,6 +148,8 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
         for snapshot in &mut all {
             snapshot.totals = snapshot.totals.finish(engine.rejected_units(snapshot.lane));
         }
+        let complete = moment();
+        all.iter_mut().for_each(|snapshot| snapshot.taken.end = complete);
         all
     }
 
@@ -164,6 +177,56 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
             // SAFETY: the hold was ours, and the pointer is gone with it.
             unsafe { self.limbo.let_go_handle(entry) };
         }
+    }
+
+    /// Whether both are of one store, and of one lane of it.
+    pub(crate) fn is_of_store_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.limbo, &other.limbo) && self.lane == other.lane
+    }
+
+    /// The exact final count of a life that has ended.
+    pub(crate) fn final_count(&self, entry: &Entry<K>) -> Option<u64> {
+        match (entry.read(), self.lane) {
+            (State::Live(_), _) => None,
+            (State::Ended(_, units), 0) => Some(units),
+            (State::Ended(..), lane) => Some(entry.lane_units(lane)),
+        }
+    }
+
+    /// Whether the other one was complete when this one began.
+    pub(crate) fn is_later_than(&self, other: &Self) -> bool {
+        other.taken.end < self.taken.start
+    }
+
+    /// Whether [`retain`](Self::retain) has dropped nothing.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// The entries with the counts shown. Two snapshots hold the same life if, and only if, the
+    /// address is the same: an entry that is held is not used again.
+    pub(crate) fn held(&self) -> impl ExactSizeIterator<Item = (&Entry<K>, u64)> {
+        self.shown.iter().map(|shown| (shown.entry(), shown.count))
+    }
+
+    /// Keeps only the counters for which `keep` says so, and lets go of the others' memory. The
+    /// totals stay, so [`Totals::live`] is no longer the sum of what is shown. What this means for
+    /// [`since`](Self::since) is said there.
+    ///
+    /// If `keep` panics, nothing is dropped.
+    pub fn retain(&mut self, mut keep: impl FnMut(&K, u64) -> bool) {
+        let (mut kept, before) = (0, self.shown.len());
+        for i in 0..before {
+            let (key, count) = self.shown(i);
+            if keep(key, count) {
+                self.shown.swap(kept, i);
+                kept += 1;
+            }
+        }
+        self.whole &= kept == before;
+        self.let_go_from(kept);
+        self.shown.shrink_to_fit();
+        self.limbo.flush_all(before - kept);
     }
 
     /// Keys and counts, in no order.
@@ -208,7 +271,8 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
         self.iter().find(|(known, _)| key.equivalent(known)).map(|(_, count)| count)
     }
 
-    /// Where every unit was. `totals().live` is the sum of the counts shown.
+    /// Where every unit was. `totals().live` is the sum of the counts shown, unless some were
+    /// dropped by [`retain`](Self::retain).
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.totals
@@ -217,15 +281,19 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
     /// The `n` largest counters, largest first; ties in no order. O(len + n log n).
     #[must_use]
     pub fn top(&self, n: usize) -> Vec<(&K, u64)> {
-        let mut counters: Vec<_> = self.iter().collect();
-        let descending = |a: &(&K, u64), b: &(&K, u64)| b.1.cmp(&a.1);
-        if n < counters.len() {
-            counters.select_nth_unstable_by(n, descending);
-            counters.truncate(n);
-        }
-        counters.sort_unstable_by(descending);
-        counters
+        largest(self.iter().collect(), n)
     }
+}
+
+/// The `n` largest, largest first.
+pub(crate) fn largest<K>(mut counters: Vec<(&K, u64)>, n: usize) -> Vec<(&K, u64)> {
+    let descending = |a: &(&K, u64), b: &(&K, u64)| b.1.cmp(&a.1);
+    if n < counters.len() {
+        counters.select_nth_unstable_by(n, descending);
+        counters.truncate(n);
+    }
+    counters.sort_unstable_by(descending);
+    counters
 }
 
 impl<K: Send + Sync + 'static> Drop for Snapshot<K> {

@@ -10,6 +10,16 @@ pub(crate) use self::loom_impl::*;
 pub(crate) use crossbeam_utils::CachePadded;
 pub(crate) use std::sync::atomic::Ordering;
 
+/// A number for an event, greater than all that were given out before in this process; what was
+/// done before an earlier number was given is seen after a later one.
+///
+/// `std`'s under loom, too: no model depends on it.
+pub(crate) fn moment() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    // AcqRel: each pairs with all that come after it.
+    NEXT.fetch_add(1, Ordering::AcqRel)
+}
+
 #[cfg(not(crossbeam_loom))]
 mod std_impl {
     #[cfg(test)]

@@ -132,6 +132,7 @@ fn names() -> Result<(), Box<dyn Error>> {
     assert_eq!(store.totals(), snapshot.totals());
     let Stats { admitted, evicted, expired, removed, rejections, .. } = store.stats();
     assert_eq!([admitted, evicted, expired, removed, rejections], [2, 0, 0, 1, 1]);
+    assert_eq!((store.stats().rejections_capacity, store.stats().rejections_memory), (1, 0));
 
     mock.increment(Duration::from_secs(2));
     let pruned: usize = store.prune();

@@ -93,7 +93,9 @@ fn slacks() {
     assert_eq!(store.try_increment(&2), Ok(1));
     assert_eq!(store.try_increment(&3), Err(Rejected::Memory));
     assert_eq!((store.get(&1), store.get(&2)), (Some(1), Some(1)));
-    assert_eq!(store.stats().evicted, 0);
+    let stats = store.stats();
+    assert_eq!((stats.evicted, stats.rejections), (0, 1));
+    assert_eq!((stats.rejections_capacity, stats.rejections_memory), (0, 1));
 }
 
 #[test]

@@ -167,6 +167,29 @@ fn a_use_of_any_lane_keeps_a_key_from_being_idle() {
     assert_eq!((store.prune(), store.len()), (1, 0));
 }
 
+#[test]
+fn what_was_added_to_a_lane_between_two_snapshots() {
+    let store: LaneStore<u64, 2> = CounterStore::builder().capacity(8).build_lanes().unwrap();
+    store.add(&1, [1, 10]);
+    store.add(&2, [2, 20]);
+    let earlier = store.snapshot();
+    store.add(&1, [0, 5]);
+    store.add(&2, [3, 0]);
+    store.remove(&2);
+    store.add(&2, [1, 1]);
+    let later = store.snapshot();
+    let [first, second] = later.lanes();
+    let sorted = |deltas: counterclock::Deltas<'_, u64>| {
+        let mut deltas: Vec<_> = deltas.into_iter().map(|(key, n)| (*key, n)).collect();
+        deltas.sort_unstable();
+        deltas
+    };
+    assert_eq!(sorted(first.since(&earlier.lanes()[0]).unwrap()), [(2, 4)]);
+    assert_eq!(sorted(second.since(&earlier.lanes()[1]).unwrap()), [(1, 5), (2, 1)]);
+    assert_eq!(second.since(&earlier.lanes()[1]).unwrap().unattributed(), 0);
+    assert!(second.since(&earlier.lanes()[0]).is_err(), "another lane");
+}
+
 /// The store's handles are kept apart from their strong ones.
 #[test]
 fn weak_handles() {

@@ -235,6 +235,7 @@ fn a_pin_for_good(n: u64) {
     // Nothing can be freed, so just so many lives can begin.
     assert_eq!(stats.admitted, (CAPACITY + SLACK) as u64);
     assert_eq!((rejected, stats.rejections), (2 * n - stats.admitted, rejected));
+    assert_eq!((stats.rejections_memory, stats.rejections_capacity), (rejected, 0));
 
     all_is_freed(&store);
     assert_eq!(churn(&store, 3, 10_000, most_keys), 0, "admission resumes");

@@ -2,6 +2,9 @@
 //! are kept outside the store, so that it is never judged by its own books alone.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod lives;
+pub mod openmetrics;
+
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::{BuildHasher, Hash, Hasher};

@@ -1,0 +1,108 @@
+//! Through the facade, with a recorder that keeps what it is told.
+#![cfg(feature = "metrics")]
+
+use std::collections::BTreeMap;
+
+use counterclock::export::Export;
+use counterclock::{AtCapacity, CounterStore};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+/// What was told since the last time, by name and labels.
+fn told(recorder: &DebuggingRecorder) -> BTreeMap<String, u64> {
+    let mut told = BTreeMap::new();
+    for (key, _, help, value) in recorder.snapshotter().snapshot().into_vec() {
+        assert!(help.is_some_and(|help| !help.is_empty()), "{key:?} is not described");
+        let labels: String =
+            key.key().labels().map(|label| format!(" {}={}", label.key(), label.value())).collect();
+        let value = match value {
+            DebugValue::Counter(n) => n,
+            DebugValue::Gauge(n) => n.into_inner() as u64,
+            DebugValue::Histogram(_) => panic!("no histograms"),
+        };
+        assert_eq!(told.insert(format!("{}{labels}", key.key().name()), value), None);
+    }
+    told
+}
+
+#[test]
+fn all_of_it() {
+    let recorder = DebuggingRecorder::new();
+    let store = CounterStore::<String>::builder()
+        .capacity(3)
+        .at_capacity(AtCapacity::Reject)
+        .build()
+        .expect("a store");
+    let export = Export::new(store.clone()).prefix("drops").label("session").top(2);
+    let mut publisher = export.publisher().expect("names");
+    let mut publish = || {
+        metrics::with_local_recorder(&recorder, || publisher.publish());
+        told(&recorder)
+    };
+    for (key, n) in [("a", 10), ("b", 20), ("c", 1), ("d", 4)] {
+        store.add(key, n);
+    }
+    let first = publish();
+    let expected = [
+        ("drops_total other=true", 35),
+        ("drops_total session=a", 0),
+        ("drops_total session=b", 0),
+        ("drops_recorded_total", 35),
+        ("drops_admissions_total", 3),
+        ("drops_removals_total cause=capacity", 0),
+        ("drops_removals_total cause=idle", 0),
+        ("drops_removals_total cause=removed", 0),
+        ("drops_rejections_total reason=capacity", 1),
+        ("drops_rejections_total reason=memory", 0),
+        ("drops_keys", 3),
+        ("drops_capacity", 3),
+        ("drops_waiting", 0),
+    ];
+    assert_eq!(first, expected.map(|(name, n)| (name.to_owned(), n)).into());
+
+    store.add("a", 1);
+    store.add("b", 2);
+    store.add("c", 3);
+    store.remove("c");
+    let next = publish();
+    let named = |names: [&str; 8]| names.map(|name| next[name]);
+    let grown = named([
+        "drops_total other=true",
+        "drops_total session=a",
+        "drops_total session=b",
+        "drops_recorded_total",
+        "drops_admissions_total",
+        "drops_removals_total cause=removed",
+        "drops_rejections_total reason=capacity",
+        "drops_keys",
+    ]);
+    assert_eq!(grown, [3, 1, 2, 6, 0, 1, 0, 2]);
+}
+
+/// A series that starts again goes on growing in the recorder, and all of it adds up.
+#[test]
+fn a_series_that_starts_again() {
+    let recorder = DebuggingRecorder::new();
+    let store = CounterStore::<u64>::new(8);
+    let mut publisher = Export::new(store.clone()).top(1).publisher().expect("names");
+    let mut publish = || {
+        metrics::with_local_recorder(&recorder, || publisher.publish());
+        let told = told(&recorder);
+        [told["counterclock_total key=1"], told["counterclock_total other=true"]]
+    };
+    store.add(&1, 5);
+    assert_eq!(publish(), [0, 5]);
+    store.add(&1, 100);
+    store.remove(&1);
+    assert_eq!(publish(), [100, 0]);
+    assert_eq!(publish(), [0, 0]);
+    store.add(&1, 6);
+    assert_eq!(publish(), [0, 6]);
+    store.add(&1, 7);
+    assert_eq!(publish(), [7, 0]);
+}
+
+#[test]
+fn names_are_checked() {
+    let export = Export::new(CounterStore::<u64>::new(1)).label("other");
+    assert!(export.publisher().is_err());
+}

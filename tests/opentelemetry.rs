@@ -1,0 +1,217 @@
+//! A real pipeline of the SDK, both temporalities.
+#![cfg(feature = "opentelemetry")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use common::{Config, Rng, SetOnDrop, TTL};
+use counterclock::export::Export;
+use counterclock::{AtCapacity, CounterStore};
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
+use opentelemetry_sdk::metrics::{
+    InMemoryMetricExporter, InMemoryMetricExporterBuilder, Instrument, PeriodicReader,
+    SdkMeterProvider, Stream, Temporality,
+};
+
+/// Points of all instruments: by name, and by their attributes as text.
+type Points = BTreeMap<String, BTreeMap<String, u64>>;
+
+struct Pipeline {
+    provider: SdkMeterProvider,
+    exporter: InMemoryMetricExporter,
+}
+
+impl Pipeline {
+    fn new(temporality: Temporality) -> Self {
+        let exporter = InMemoryMetricExporterBuilder::new().with_temporality(temporality).build();
+        // Collections happen when they are asked for.
+        let reader = PeriodicReader::builder(exporter.clone());
+        let reader = reader.with_interval(Duration::from_secs(24 * 60 * 60)).build();
+        let provider = SdkMeterProvider::builder().with_reader(reader);
+        let limit = |instrument: &Instrument| {
+            let limited = instrument.name() == "limited";
+            limited.then(|| Stream::builder().with_cardinality_limit(4).build().expect("a stream"))
+        };
+        Self { provider: provider.with_view(limit).build(), exporter }
+    }
+
+    fn collect(&self) -> Points {
+        self.exporter.reset();
+        self.provider.force_flush().expect("a collection");
+        let mut points = Points::new();
+        for metrics in self.exporter.get_finished_metrics().expect("metrics") {
+            for metric in metrics.scope_metrics().flat_map(|scope| scope.metrics()) {
+                let AggregatedMetrics::U64(data) = metric.data() else { panic!("not of u64") };
+                let found: Vec<_> = match data {
+                    MetricData::Sum(sum) => {
+                        assert!(sum.is_monotonic());
+                        sum.data_points().map(|p| (text(p.attributes()), p.value())).collect()
+                    }
+                    MetricData::Gauge(gauge) => {
+                        gauge.data_points().map(|p| (text(p.attributes()), p.value())).collect()
+                    }
+                    _ => panic!("neither a sum nor a gauge"),
+                };
+                let points = points.entry(metric.name().to_owned()).or_default();
+                for (attributes, value) in found {
+                    assert_eq!(points.insert(attributes, value), None, "a series twice");
+                }
+            }
+        }
+        points
+    }
+}
+
+fn text<'a>(attributes: impl Iterator<Item = &'a opentelemetry::KeyValue>) -> String {
+    attributes.map(|kv| format!("{}={}", kv.key, kv.value)).collect::<Vec<_>>().join(",")
+}
+
+fn map<const N: usize>(points: [(&str, u64); N]) -> BTreeMap<String, u64> {
+    points.map(|(attributes, value)| (attributes.to_owned(), value)).into()
+}
+
+#[test]
+fn every_instrument() {
+    for temporality in [Temporality::Cumulative, Temporality::Delta] {
+        let pipeline = Pipeline::new(temporality);
+        let store = CounterStore::<String>::builder()
+            .capacity(3)
+            .at_capacity(AtCapacity::Reject)
+            .build()
+            .expect("a store");
+        let export = Export::new(store.clone()).prefix("drops").label("session").top(2);
+        export.instruments(&pipeline.provider.meter("test")).expect("names");
+        for (key, n) in [("a", 10), ("b", 20), ("c", 1), ("d", 4)] {
+            store.add(key, n);
+        }
+        let points = pipeline.collect();
+        assert_eq!(points["drops"], map([("session=a", 0), ("session=b", 0), ("other=true", 35)]));
+        store.add("a", 1);
+        store.add("b", 2);
+        store.add("c", 3);
+        store.remove("c");
+        let points = pipeline.collect();
+        // What was before, of which deltas are less.
+        let then = |n| if temporality == Temporality::Delta { 0 } else { n };
+        let shown = [("session=a", 1), ("session=b", 2), ("other=true", then(35) + 3)];
+        assert_eq!(points["drops"], map(shown));
+        assert_eq!(points["drops_recorded"], map([("", then(35) + 6)]));
+        assert_eq!(points["drops_admissions"], map([("", then(3))]));
+        let removals = [("cause=capacity", 0), ("cause=idle", 0), ("cause=removed", 1)];
+        assert_eq!(points["drops_removals"], map(removals));
+        let rejections = [("reason=capacity", then(1)), ("reason=memory", 0)];
+        assert_eq!(points["drops_rejections"], map(rejections));
+        assert_eq!(points["drops_keys"], map([("", 2)]));
+        assert_eq!(points["drops_capacity"], map([("", 3)]));
+        assert_eq!(points["drops_waiting"], map([("", store.waiting() as u64)]));
+        assert_eq!(points.len(), 8);
+    }
+}
+
+/// Shown once more, gone, and back from 0: nothing wraps, and deltas add up.
+#[test]
+fn a_series_that_goes_and_comes_back() {
+    for temporality in [Temporality::Cumulative, Temporality::Delta] {
+        let pipeline = Pipeline::new(temporality);
+        let store = CounterStore::<u64>::new(64);
+        let export = Export::new(store.clone()).prefix("drops").top(1);
+        export.instruments(&pipeline.provider.meter("test")).expect("names");
+        let delta = temporality == Temporality::Delta;
+        let expect = |series: Option<u64>, other: u64| {
+            let mut expected = map([("other=true", other)]);
+            expected.extend(series.map(|value| ("key=1".to_owned(), value)));
+            assert_eq!(pipeline.collect()["drops"], expected, "{temporality:?}");
+        };
+        store.add(&1, 10);
+        expect(Some(0), 10);
+        store.add(&1, 7);
+        expect(Some(7), if delta { 0 } else { 10 });
+        store.add(&1, 5);
+        store.remove(&1);
+        expect(Some(if delta { 5 } else { 12 }), if delta { 0 } else { 10 });
+        expect(None, if delta { 0 } else { 10 });
+        store.add(&1, 3);
+        expect(Some(0), if delta { 3 } else { 13 });
+        store.add(&1, 2);
+        expect(Some(2), if delta { 0 } else { 13 });
+    }
+}
+
+/// The rest is observed first: the SDK's limit folds others.
+#[test]
+fn the_rest_is_below_the_limit() {
+    let pipeline = Pipeline::new(Temporality::Cumulative);
+    let store = CounterStore::<u64>::new(64);
+    let export = Export::new(store.clone()).prefix("limited").top(20);
+    export.instruments(&pipeline.provider.meter("test")).expect("names");
+    (0..20).for_each(|key| _ = store.increment(&key));
+    for _ in 0..20 {
+        let points = pipeline.collect();
+        assert_eq!(points["limited"]["other=true"], 20);
+        assert!(points["limited"].contains_key("otel.metric.overflow=true"), "{points:?}");
+    }
+}
+
+#[test]
+fn names_are_checked() {
+    let provider = SdkMeterProvider::default();
+    let export = Export::new(CounterStore::<u64>::new(1)).prefix("a-b");
+    assert!(export.instruments(&provider.meter("test")).is_err());
+}
+
+#[test]
+fn churn_while_it_is_collected() {
+    for temporality in [Temporality::Cumulative, Temporality::Delta] {
+        let config = Config { ttl: Some(TTL), ..Config::plain(64, 4) };
+        let bed = &config.bed::<u64>();
+        let (added, stop) = (&AtomicU64::new(0), &AtomicBool::new(false));
+        let pipeline = Pipeline::new(temporality);
+        let export = Export::new(bed.store.clone()).prefix("drops").top(5);
+        export.instruments(&pipeline.provider.meter("test")).expect("names");
+        let (mut last, mut sum) = (BTreeMap::new(), 0);
+        let mut look = || {
+            let points = pipeline.collect();
+            assert!(points["drops"].len() <= 11);
+            for (attributes, &value) in &points["drops"] {
+                assert!(value < 1 << 60, "it has wrapped: {value}");
+                sum += match temporality {
+                    Temporality::Delta => value,
+                    _ => match last.insert(attributes.clone(), value) {
+                        Some(last) if last <= value => value - last,
+                        _ => value,
+                    },
+                };
+            }
+            sum
+        };
+        thread::scope(|scope| {
+            let stopping = SetOnDrop(stop);
+            for seed in 1..3 {
+                scope.spawn(move || {
+                    let mut rng = Rng::new(seed);
+                    while !stop.load(SeqCst) {
+                        let below = 1 + rng.below(200);
+                        let (key, n) = (rng.below(below), rng.below(50));
+                        bed.store.add(&key, n);
+                        added.fetch_add(n, SeqCst);
+                        match rng.below(1000) {
+                            0..9 => _ = bed.store.remove(&key),
+                            9 => bed.advance(Duration::from_millis(5)),
+                            _ => {}
+                        }
+                    }
+                });
+            }
+            for _ in 0..100 {
+                look();
+            }
+            drop(stopping);
+        });
+        assert_eq!(look(), added.load(SeqCst), "{temporality:?}");
+    }
+}
