@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::Args;
 use crate::broadcast::{Broadcaster, Full, MISSING, Outcome};
+use crate::metrics::{self, Metrics};
 use crate::page::Page;
 use crate::sse;
 use crate::view::{Feed, Observer, View};
@@ -37,6 +38,7 @@ pub struct App {
     broadcaster: Arc<Broadcaster>,
     observer: Arc<Observer>,
     feed: Arc<Feed>,
+    metrics: Arc<Metrics>,
     watchers: Arc<Semaphore>,
     page: Page,
     stop: CancellationToken,
@@ -44,12 +46,18 @@ pub struct App {
 
 impl App {
     /// Also begins to take a view a second. Must be called within a runtime.
-    pub fn start(broadcaster: Arc<Broadcaster>, args: &Args, stop: CancellationToken) -> Arc<Self> {
+    pub fn start(
+        broadcaster: Arc<Broadcaster>,
+        args: &Args,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Arc<Self>> {
         let observer = Observer::new(Arc::clone(&broadcaster), args.idle_ttl(), args.demo);
         let observer = Arc::new(observer);
         let feed = Feed::start(Arc::clone(&observer), stop.clone());
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
-        Arc::new(Self { broadcaster, observer, feed, watchers, page: Page::new(), stop })
+        let metrics = Arc::new(Metrics::new(Arc::clone(&broadcaster))?);
+        let page = Page::new();
+        Ok(Arc::new(Self { broadcaster, observer, feed, metrics, watchers, page, stop }))
     }
 }
 
@@ -62,6 +70,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/publish", post(publish_to_all))
         .route("/publish/", post(publish))
         .route("/publish/{session}", post(publish))
+        .route("/metrics", get(metrics_text))
         .route("/api/snapshot", get(snapshot))
         .route("/api/live", get(live))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -92,6 +101,12 @@ async fn publish(
 
 async fn publish_to_all(State(app): State<Arc<App>>, Event(event): Event) -> Json<Outcome> {
     Json(app.broadcaster.publish_to_all(&event))
+}
+
+async fn metrics_text(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    let metrics = Arc::clone(&app.metrics);
+    let text = off_the_executor(move || metrics.text()).await?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
 async fn snapshot(State(app): State<Arc<App>>) -> Result<Json<View>, Refusal> {

@@ -86,6 +86,11 @@ impl Counters {
         self.sessions.snapshot()
     }
 
+    /// Drops and no_client, each by itself.
+    pub fn lanes(&self) -> [Lane<String>; 2] {
+        self.sessions.lanes()
+    }
+
     pub fn stats(&self) -> Stats {
         self.sessions.stats()
     }
@@ -143,6 +148,24 @@ mod tests {
             told
         });
         assert_eq!(told, (0..12).map(|power| 1 << power).collect::<Vec<u64>>());
+    }
+
+    /// While a thread stays pinned nothing that ended is freed, so that lives run out of memory.
+    #[test]
+    fn a_rejected_drop_is_counted_and_no_milestone() {
+        let counters = counters(8);
+        let elsewhere = CounterStore::<u64>::new(1);
+        let pinned = elsewhere.pin();
+        for n in 0.. {
+            counters.met_nobody(&format!("one-off-{n}"));
+            if counters.stats().rejections > 0 {
+                break;
+            }
+        }
+        assert_eq!(counters.dropped("new"), None);
+        drop(pinned);
+        assert_eq!(counters.snapshot().totals()[0].rejected, 1);
+        assert_eq!(counters.all().drops, 1);
     }
 
     #[test]

@@ -72,7 +72,7 @@ async fn listen(broadcaster: Arc<Broadcaster>, stage: Arc<Stage>, slot: usize) {
             let stay = Duration::from_millis(random.random_range(STAY));
             let read = async {
                 while events.next().await.is_some() {
-                    if slot % SLOW_EVERY == 0 {
+                    if slot.is_multiple_of(SLOW_EVERY) {
                         sleep(SLOW_PACE).await;
                     }
                 }

@@ -6,6 +6,7 @@ mod args;
 mod broadcast;
 mod counters;
 mod demo;
+mod metrics;
 mod page;
 mod serve;
 mod sse;
@@ -63,7 +64,7 @@ async fn run(args: &Args, counters: Counters) -> Result<()> {
     let address = listener.local_addr().context("the address that was bound")?;
     let broadcaster = Broadcaster::new(counters, args.buffer as usize, args.max_clients as usize);
     stop_on_signal(stop.clone()).context("cannot listen for signals")?;
-    let app = App::start(broadcaster.clone(), args, stop.clone());
+    let app = App::start(broadcaster.clone(), args, stop.clone())?;
     if args.demo {
         demo::start(broadcaster, args.demo_rate.get(), stop.clone());
     }

@@ -36,8 +36,8 @@ pub struct View {
     /// The server's own sums, which never shrink.
     counted: PerCounter<u64>,
     /// Where each of these units is in the store.
-    totals: PerCounter<TotalsView>,
-    stats: StatsView,
+    totals: PerCounter<Totals>,
+    stats: Stats,
     top: Vec<TopView>,
     clients: usize,
     max_clients: usize,
@@ -54,39 +54,6 @@ pub struct View {
 struct PerCounter<T> {
     drops: T,
     no_client: T,
-}
-
-#[derive(Debug, Serialize)]
-struct TotalsView {
-    recorded: u64,
-    live: u64,
-    evicted: u64,
-    expired: u64,
-    removed: u64,
-    rejected: u64,
-}
-
-impl From<Totals> for TotalsView {
-    fn from(totals: Totals) -> Self {
-        let Totals { recorded, live, evicted, expired, removed, rejected, .. } = totals;
-        Self { recorded, live, evicted, expired, removed, rejected }
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct StatsView {
-    admitted: u64,
-    evicted: u64,
-    expired: u64,
-    removed: u64,
-    rejections: u64,
-}
-
-impl From<Stats> for StatsView {
-    fn from(stats: Stats) -> Self {
-        let Stats { admitted, evicted, expired, removed, rejections, .. } = stats;
-        Self { admitted, evicted, expired, removed, rejections }
-    }
 }
 
 #[derive(Debug, Serialize)]
@@ -152,7 +119,7 @@ impl Observer {
         let unbounded = counters.unbounded();
         // Before the statistics: it ends the idle lives that it meets.
         let snapshot = counters.snapshot();
-        let [drops, no_client] = snapshot.totals().map(TotalsView::from);
+        let [drops, no_client] = snapshot.totals();
         let all = counters.all();
         View {
             started: millis(self.started_unix),
@@ -164,7 +131,7 @@ impl Observer {
             idle_ttl_seconds: self.idle_ttl.as_secs_f64(),
             counted: PerCounter { drops: all.drops, no_client: all.no_client },
             totals: PerCounter { drops, no_client },
-            stats: counters.stats().into(),
+            stats: counters.stats(),
             top: top(&snapshot),
             clients: traffic.clients,
             max_clients: traffic.max_clients,
@@ -194,7 +161,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// Linux; elsewhere there is no such file.
-fn resident_bytes() -> Option<u64> {
+pub fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -429,6 +429,44 @@ async fn the_page_and_what_it_is_drawn_from() {
 }
 
 #[tokio::test]
+async fn metrics_have_the_largest_sessions_and_one_series_for_the_rest() {
+    let server = Server::start(&["--buffer", "1"]);
+    let scrape = async || {
+        let response = server.get("/metrics").await;
+        let content = response.headers()["content-type"].to_str().unwrap().to_owned();
+        assert_eq!(content, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+        response.text().await.unwrap()
+    };
+    let has =
+        |text: &str, line: &str| assert!(text.lines().any(|one| one == line), "{line}: {text}");
+    for n in 0..100 {
+        server.publish(&format!("/publish/one-off-{n}"), "x").await;
+    }
+    server.publish("/publish/quo%22te%5C", "x").await;
+    let text = scrape().await;
+    assert!(text.ends_with("# EOF\n"));
+    has(&text, "sse_no_client_total{other=\"true\"} 101");
+    let labelled = |text: &str| text.matches("sse_no_client_total{session=").count();
+    assert_eq!(labelled(&text), 20);
+    // From its first scrape on, a session among the largest has what is added.
+    for _ in 0..5 {
+        server.publish("/publish/quo%22te%5C", "x").await;
+    }
+    scrape().await;
+    server.publish("/publish/quo%22te%5C", "x").await;
+    let text = scrape().await;
+    assert!(text.contains("sse_no_client_total{session=\"quo\\\"te\\\\\"}"), "{text}");
+    has(&text, "sse_no_client_recorded_total 107");
+    has(&text, "sse_drops_recorded_total 0");
+    has(&text, "sse_drops_keys 101");
+    has(&text, "sse_published_total 107");
+    has(&text, "sse_delivered_total 0");
+    has(&text, "sse_clients 0");
+    has(&text, "sse_clients_limit 10000");
+    assert!(text.contains("\nprocess_resident_memory_bytes "));
+}
+
+#[tokio::test]
 async fn the_demo_shows_every_way_to_go() {
     let flags =
         ["--demo", "--demo-rate", "400", "--capacity", "128", "--idle-ttl", "1s", "--buffer", "1"];
