@@ -206,6 +206,7 @@ impl Drop for Subscription {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
     use futures_util::FutureExt;
@@ -335,5 +336,29 @@ mod tests {
             server.counters().snapshot().totals().map(|totals| totals.recorded);
         assert_eq!(drops, tallies.iter().map(|tally| tally.dropped).sum::<u64>());
         assert_eq!(no_client, tallies.iter().map(|tally| tally.no_client).sum::<u64>());
+    }
+    /// Another client of the session is the last to leave, again and again: never the last one
+    /// while this one is there.
+    #[test]
+    fn what_a_client_misses_stays_counted_while_it_is_there() {
+        let server = broadcaster(1, 2);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    drop(server.join("a"));
+                }
+            });
+            for _ in 0..20_000 {
+                let client = server.join("a").unwrap();
+                server.publish("a", &EVENT);
+                assert!(server.publish("a", &EVENT).dropped > 0);
+                let counted = server.counters().get("a");
+                done.fetch_or(counted.is_none_or(|[drops, _]| drops == 0), Relaxed);
+                assert!(!done.load(Relaxed), "{counted:?}");
+                drop(client);
+            }
+            done.store(true, Relaxed);
+        });
     }
 }

@@ -243,14 +243,14 @@ mod tests {
         let counters = observer.broadcaster.counters();
         counters.met_nobody("quiet");
         for n in 0..30 {
-            counters.dropped("loud");
+            counters.dropped("very-loud");
             counters.dropped(&format!("soft-{n:02}"));
         }
         counters.met_nobody("soft-00");
         let top = observer.view().top;
         let top: Vec<_> = top.iter().map(|t| (t.session.as_str(), t.drops, t.no_client)).collect();
         assert_eq!(top.len(), TOP);
-        assert_eq!(top[..3], [("loud", 30, 0), ("soft-00", 1, 1), ("soft-01", 1, 0)]);
+        assert_eq!(top[..3], [("very-loud", 30, 0), ("soft-00", 1, 1), ("soft-01", 1, 0)]);
     }
 
     #[cfg(target_os = "linux")]
