@@ -1,0 +1,147 @@
+//! A Server-Sent-Events broadcaster that counts what it drops per session, in bounded memory. See
+//! the README beside it.
+
+mod app;
+mod args;
+mod broadcast;
+mod counters;
+mod demo;
+mod metrics;
+mod page;
+mod serve;
+mod sse;
+mod unbounded;
+mod view;
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow};
+use clap::{CommandFactory, Parser};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::app::App;
+use crate::args::Args;
+use crate::broadcast::Broadcaster;
+use crate::counters::Counters;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    log_to_stderr(&args);
+    let counters = match Counters::new(args.capacity.get(), args.idle_ttl()) {
+        Ok(counters) => counters,
+        // What the flags ask for cannot be had: exits with 2, as for any bad flag.
+        Err(error) => Args::command().error(clap::error::ErrorKind::ValueValidation, error).exit(),
+    };
+    match run(&args, counters) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // If nobody reads it, the exit code still tells.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `RUST_LOG` decides. By default the demo, whose slow clients are on purpose, does not warn of
+/// them.
+fn log_to_stderr(args: &Args) {
+    let default = if args.demo { "info,sse_server::broadcast=error" } else { "info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
+}
+
+#[tokio::main]
+async fn run(args: &Args, counters: Counters) -> Result<()> {
+    let stop = CancellationToken::new();
+    let listener = listen(args).await?;
+    let address = listener.local_addr().context("the address that was bound")?;
+    let broadcaster = Broadcaster::new(counters, args.buffer as usize, args.max_clients as usize);
+    stop_on_signal(stop.clone()).context("cannot listen for signals")?;
+    let app = App::start(broadcaster.clone(), args, stop.clone())?;
+    if args.demo {
+        demo::start(broadcaster, args.demo_rate.get(), stop.clone());
+    }
+    // Whoever started it may not read this.
+    let _ = writeln!(io::stdout(), "listening on http://{address}");
+    serve::serve(listener, app::router(app), stop).await;
+    Ok(())
+}
+
+async fn listen(args: &Args) -> Result<TcpListener> {
+    let address = args.address();
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => anyhow!(
+            "port {} of {} is taken by another program: choose another with --port, or 0 for any",
+            args.port,
+            args.bind
+        ),
+        ErrorKind::PermissionDenied => {
+            anyhow!(
+                "port {} is for privileged programs only: choose another with --port",
+                args.port
+            )
+        }
+        ErrorKind::AddrNotAvailable => {
+            anyhow!("this machine does not have the address {}: see --bind", args.bind)
+        }
+        _ => anyhow::Error::new(error).context(format!("cannot listen on {address}")),
+    })
+}
+
+/// The first signal ends the streams and lets requests finish; the second ends the process.
+fn stop_on_signal(stop: CancellationToken) -> io::Result<()> {
+    let mut signals = Signals::new()?;
+    tokio::spawn(async move {
+        signals.next().await;
+        tracing::info!("stopping: once more to stop at once");
+        stop.cancel();
+        signals.next().await;
+        std::process::exit(130);
+    });
+    Ok(())
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let [interrupt, terminate] = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+        Ok(Self { interrupt: interrupt?, terminate: terminate? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
