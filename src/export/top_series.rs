@@ -32,22 +32,22 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 /// - It **starts at 0** when its key is promoted to the top n, and has the time of that as its
 ///   [created time](Series::created). What its key had before stays in `other`.
 /// - It is **shown once more, final**, when its key has left the top n, has ended or was removed.
-///   Then it goes. Its units go with it, and not back to `other`: they were shown once, and `rate()`
-///   would count them again.
+///   Then it goes. Its units go with it, and not back to `other`: they were shown once, and
+///   `rate()` would count them again.
 /// - If its key is back among the top n at the very next update, or while the series
-///   [lingers](Self::linger), it **goes on**; what was added in between is in `other`. A key that is
-///   back later starts a new series at 0, with a later created time.
+///   [lingers](Self::linger), it **goes on**; what was added in between is in `other`. A key that
+///   is back later starts a new series at 0, with a later created time.
 /// - A key that has a series **keeps its place** until another's count exceeds its own by more than
-///   an eighth: two keys of nearly equal counts that took turns would leave a series behind for each
-///   turn, in every database that is fed with them.
+///   an eighth: two keys of nearly equal counts that took turns would leave a series behind for
+///   each turn, in every database that is fed with them.
 ///
 /// # What is exact
 ///
-/// `other`, and each series from its created time on, never fall. The increase of `other` and of all
-/// series, those that went included, is exactly what was recorded: `sum(increase(...))` and
-/// `sum(rate(...))` are right, by the lines of the table in [`export`](super). The sum over the
-/// series that are *shown* falls when one goes; the total that never falls is
-/// [`Update::recorded`]. All numbers are modulo 2^64.
+/// `other`, and each series from its created time on, never fall. The increase of `other` and of
+/// all series, those that went included, is exactly what was recorded: so `sum(increase(...))` and
+/// `sum(rate(...))` miss nothing and count nothing twice. The plain sum over the series that are
+/// *shown* falls when one goes; the total that never falls is [`Update::recorded`]. All numbers are
+/// modulo 2^64.
 ///
 /// # Several readers
 ///
@@ -72,8 +72,10 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 /// store.add("a", 2);
 /// store.add("b", 1);
 /// let update = series.update();
-/// let shown: Vec<_> = update.series().map(|(key, series)| (key.as_str(), series.value())).collect();
-/// assert_eq!((shown, update.other(), update.recorded()), (vec![("a", 2)], 6, 8));
+/// for (key, series) in update.series() {
+///     assert_eq!((key.as_str(), series.value()), ("a", 2));
+/// }
+/// assert_eq!((update.other(), update.recorded()), (6, 8));
 /// ```
 pub struct TopSeries<S: Source, L = <S as Source>::Key> {
     source: S,
