@@ -607,7 +607,7 @@ const MUTATIONS: &[Mutation] = &[
         "stripes_are_not_sealed_by_readers",
         patch(
             "entry.rs",
-            "State::Ended(cause, self.seal_stripes(units, cause))",
+            "State::Ended(cause, self.seal_rest(units, cause))",
             "State::Ended(cause, self.with_stripes(units))",
         ),
     ),
@@ -904,7 +904,7 @@ const MUTATIONS: &[Mutation] = &[
         "still_leaves_stripes_open",
         patch(
             "entry.rs",
-            "self.cell().seal(cause).map(|units| self.seal_stripes(units, cause))",
+            "self.cell().seal(cause).map(|units| self.seal_rest(units, cause))",
             "self.cell().seal(cause).map(|units| self.with_stripes(units))",
         ),
     ),
@@ -939,6 +939,22 @@ const MUTATIONS: &[Mutation] = &[
             "Engine::<K>::tick(time) == self.tick.get()",
             "Engine::<K>::tick(time) >= self.tick.get()",
         ),
+    ),
+    still(
+        "still_leaves_lanes_open",
+        patch("entry.rs", "lane.seal(cause);", "let _ = (lane, cause);"),
+    ),
+    still(
+        "still_uses_no_lane",
+        patch(
+            "store.rs",
+            "hit(hash, key, Amount::once(n), &guard, bind)",
+            "hit(hash, key, Amount { units: n, uses: (n > 0).into() }, &guard, bind)",
+        ),
+    ),
+    still(
+        "still_reads_one_copy_of_a_lane",
+        patch("ledger.rs", "[lane - 1][copy_of(reading.head)]", "[lane - 1][0]"),
     ),
     still(
         "still_uses_unseen_stripes",

@@ -225,9 +225,9 @@ impl<K: Send + Sync + 'static> Engine<K> {
         guard: &'g Guard,
     ) -> Option<Ref<'g, K>> {
         let (key, room) = (kit.key.take()?, kit.room.take()?);
-        let mut entry = Box::write(slot.blank(), Entry::new(hash, key, self.holds()));
-        // The clock again: making room may have taken long.
-        entry.prepare(n, Self::tick(self.time()), room.known);
+        let extra = self.extra();
+        let mut entry = Box::write(slot.blank(), Entry::new(hash, key, extra, self.holds()));
+        self.begin(&mut entry, n, room.known);
         match self.index.insert(entry, head, guard) {
             Ok(entry) => {
                 slot.attach();
@@ -239,6 +239,17 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 kit.room = Some(room);
                 None
             }
+        }
+    }
+
+    /// What the life begins with.
+    #[inline]
+    fn begin(&self, entry: &mut Entry<K>, n: Amount, known: Option<bool>) {
+        // The clock again: making room may have taken long.
+        let time = self.time();
+        entry.prepare(n, Self::tick(time), known);
+        if self.has_extra {
+            entry.begin(self.built.and(time).map(|(_, now)| now));
         }
     }
 
@@ -278,6 +289,22 @@ impl<K: Send + Sync + 'static> Engine<K> {
         K: Hash + Eq,
     {
         let Kit { key, slot, fresh, mut room, mut known } = kit;
+        if self.at_capacity == AtCapacity::Reject
+            && room.is_none()
+            && let Some(new) = &key
+        {
+            // Before anything is made for it: a full store is to reject at little cost.
+            let guard = pin();
+            match self.room(hash, &mut known, self.time(), &guard, out) {
+                Ok(taken) => room = Some(taken),
+                Err(why) if !self.is_visible(hash, new, &guard) => {
+                    drop(guard);
+                    drop(key);
+                    return Err(self.reject(hash, n, why));
+                }
+                Err(_) => {}
+            }
+        }
         let fresh = fresh.or_else(|| {
             let key = key?;
             let mut slot = slot.or_else(|| {
@@ -285,7 +312,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 drop(room.take());
                 self.slot(hash, &key, out)
             })?;
-            let entry = Box::write(slot.blank(), Entry::new(hash, key, self.holds()));
+            let extra = self.extra();
+            let entry = Box::write(slot.blank(), Entry::new(hash, key, extra, self.holds()));
             Some(Fresh { entry, slot })
         });
         let Some(mut fresh) = fresh else {
@@ -320,6 +348,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 Some(room) => room,
                 None => match self.room(hash, &mut known, time, &guard, out) {
                     Ok(room) => room,
+                    // It may be this key that has taken the last place.
+                    Err(_) if self.is_visible(hash, fresh.entry.key(), &guard) => continue,
                     Err(why) => {
                         // The key goes first: its `Drop` may panic, and then nothing was counted.
                         drop(guard);
@@ -328,8 +358,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
                     }
                 },
             };
-            // The clock again: making room may have taken long.
-            fresh.entry.prepare(n, Self::tick(self.time()), taken.known);
+            self.begin(&mut fresh.entry, n, taken.known);
             Tally::count(&self.shard(hash).tally.begun);
             match self.index.insert(fresh.entry, head, &guard) {
                 Ok(entry) => {
@@ -345,6 +374,15 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 }
             }
         }
+    }
+
+    /// Whether a life of the key has begun and not ended.
+    fn is_visible(&self, hash: KeyHash, key: &K, guard: &Guard) -> bool
+    where
+        K: Hash + Eq,
+    {
+        let first = self.index.find(hash, key, guard).first;
+        first.is_some_and(|entry| !entry.cell().look().is_ended())
     }
 
     /// A slot for a new entry. Where there is none, what keeps slots is let go of first: idle lives
@@ -381,8 +419,13 @@ impl<K: Send + Sync + 'static> Engine<K> {
     pub(crate) fn reject(&self, hash: KeyHash, n: Amount, why: Rejected) -> Rejected {
         let shard = self.shard(hash);
         shard.count_rejection(why);
-        shard.rejected.fetch_add(n.units.min(MAX_COUNT), Ordering::Relaxed);
+        shard.rejected(0).fetch_add(n.units.min(MAX_COUNT), Ordering::Relaxed);
         why
+    }
+
+    /// Units of a rejected call that were for another lane than the first.
+    pub(crate) fn reject_units(&self, hash: KeyHash, lane: usize, units: u64) {
+        self.shard(hash).rejected(lane).fetch_add(units.min(MAX_COUNT), Ordering::Relaxed);
     }
 
     /// A published entry goes to its shard's lists, by way of the arrivals.

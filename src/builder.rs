@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
 use std::num::NonZero;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use quanta::Clock;
 
@@ -13,6 +13,7 @@ use crate::entry::Entry;
 use crate::error::BuildError;
 use crate::hash::RandomState;
 use crate::index::Index;
+use crate::lanes::{LaneStore, MAX_LANES};
 use crate::removal::{Listener, Removal};
 use crate::store::CounterStore;
 use crate::tick::{MAX_TTL, Timer};
@@ -41,6 +42,7 @@ const DEFAULT_SLACK: usize = 65_536;
 pub struct Builder<K, S = RandomState> {
     capacity: Option<usize>,
     idle_ttl: Option<Duration>,
+    times: bool,
     shards: Option<usize>,
     slack: usize,
     hasher: S,
@@ -55,6 +57,7 @@ impl<K> Builder<K> {
         Self {
             capacity: None,
             idle_ttl: None,
+            times: false,
             shards: None,
             slack: DEFAULT_SLACK,
             hasher: RandomState::new(),
@@ -82,6 +85,17 @@ impl<K, S> Builder<K, S> {
         self
     }
 
+    /// Keeps when each life began and when it was last used: in [`Removal`] and
+    /// [`Snapshot::lives`](crate::Snapshot::lives). Off by default.
+    ///
+    /// An entry then has one allocation of 40 bytes more, and each use reads the clock as it does with
+    /// a TTL. Last use is rounded down to a tick: at most 1/64 of the TTL, or about a second without
+    /// one.
+    pub fn times(mut self, times: bool) -> Self {
+        self.times = times;
+        self
+    }
+
     /// The number of shards, at most 4096; rounded up to a power of two. It is about contention
     /// only: the capacity belongs to the whole store. By default four for each core, as long as
     /// each has at least 64 entries.
@@ -106,9 +120,20 @@ impl<K, S> Builder<K, S> {
     /// chooses the keys can make calls take time linear in the capacity. The store's type names it:
     /// `CounterStore<String, std::hash::RandomState>`.
     pub fn hasher<S2>(self, hasher: S2) -> Builder<K, S2> {
-        let Self { capacity, idle_ttl, shards, slack, clock, at_capacity, listener, keys, .. } =
-            self;
-        Builder { capacity, idle_ttl, shards, slack, hasher, clock, at_capacity, listener, keys }
+        let Self { capacity, idle_ttl, times, shards, slack, clock, .. } = self;
+        let Self { at_capacity, listener, keys, .. } = self;
+        Builder {
+            capacity,
+            idle_ttl,
+            times,
+            shards,
+            slack,
+            hasher,
+            clock,
+            at_capacity,
+            listener,
+            keys,
+        }
     }
 
     /// Another clock for the TTL, such as quanta's mock in tests.
@@ -152,6 +177,20 @@ where
     ///
     /// A [`BuildError`] that says what was wrong, and where there is a fixed limit, what it is.
     pub fn build(self) -> Result<CounterStore<K, S>, BuildError> {
+        self.build_with(1)
+    }
+
+    /// Builds a store of `L` counters per key, 1 to 8. See [`LaneStore`]. More does not compile.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub fn build_lanes<const L: usize>(self) -> Result<LaneStore<K, L, S>, BuildError> {
+        const { assert!(L >= 1 && L <= MAX_LANES, "a store has 1 to 8 lanes") };
+        self.build_with(L).map(LaneStore::new)
+    }
+
+    fn build_with(self, lanes: usize) -> Result<CounterStore<K, S>, BuildError> {
         let capacity = self.checked_capacity()?;
         let shard_bits = self.shard_bits(capacity)?;
         let timer = self.timer()?;
@@ -166,8 +205,19 @@ where
             return Err(BuildError::SlackTooLarge { slack });
         }
         let index = Index::new(buckets.ilog2().max(shard_bits)).ok_or(too_large)?;
+        let built = self.times.then(SystemTime::now);
         let Self { hasher, at_capacity, listener, .. } = self;
-        let plan = Plan { capacity, slack, shard_bits, index, timer, at_capacity, listener };
+        let plan = Plan {
+            capacity,
+            slack,
+            shard_bits,
+            index,
+            timer,
+            at_capacity,
+            listener,
+            lanes: lanes - 1,
+            built,
+        };
         Ok(CounterStore::from_parts(Engine::new(plan), hasher))
     }
 
@@ -192,16 +242,15 @@ where
     }
 
     fn timer(&self) -> Result<Option<Timer>, BuildError> {
-        let Some(idle_ttl) = self.idle_ttl else {
-            return Ok(None);
-        };
-        if idle_ttl.is_zero() {
-            return Err(BuildError::IdleTtlZero);
+        match self.idle_ttl {
+            None if !self.times => return Ok(None),
+            Some(Duration::ZERO) => return Err(BuildError::IdleTtlZero),
+            Some(idle_ttl) if idle_ttl > MAX_TTL => {
+                return Err(BuildError::IdleTtlTooLong { idle_ttl, max: MAX_TTL });
+            }
+            _ => {}
         }
-        if idle_ttl > MAX_TTL {
-            return Err(BuildError::IdleTtlTooLong { idle_ttl, max: MAX_TTL });
-        }
-        Ok(Some(Timer::new(self.clock.clone().unwrap_or_default(), idle_ttl)))
+        Ok(Some(Timer::new(self.clock.clone().unwrap_or_default(), self.idle_ttl)))
     }
 }
 
@@ -222,6 +271,7 @@ impl<K, S> fmt::Debug for Builder<K, S> {
         f.debug_struct("Builder")
             .field("capacity", &self.capacity)
             .field("idle_ttl", &self.idle_ttl)
+            .field("times", &self.times)
             .field("shards", &self.shards)
             .field("slack", &self.slack)
             .field("at_capacity", &self.at_capacity)

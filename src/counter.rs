@@ -113,15 +113,24 @@ where
     /// The count, if the key is live, under this entry or a newer one. Does not count as use.
     #[must_use]
     pub fn get(&self) -> Option<u64> {
+        self.get_with(|_, count| count)
+    }
+
+    pub(crate) fn get_with<R>(&self, read: impl Fn(Ref<'_, K>, u64) -> R) -> Option<R> {
         let engine = self.store.engine();
         let mut out = Removals::new(engine);
-        let count = self.entry.get().and_then(|entry| {
+        let found = self.entry.get().and_then(|entry| {
             // SAFETY: our hold keeps the entry alive.
             let entry = unsafe { Ref::new(entry.as_ptr()) }?;
-            engine.peek(entry, engine.time(), &pin(), &mut out)
+            let count = engine.peek(entry, engine.time(), &pin(), &mut out)?;
+            Some(read(entry, count))
         });
         out.deliver();
-        count.or_else(|| self.store.get(&self.key))
+        found.or_else(|| self.store.get_with(&self.key, read))
+    }
+
+    pub(crate) fn hash(&self) -> KeyHash {
+        self.hash
     }
 
     /// Counts on the key's present entry or a new one, and holds that from now on.

@@ -7,8 +7,6 @@ use std::ptr;
 
 use equivalent::Equivalent;
 
-use crate::cell::State;
-use crate::entry::Entry;
 use crate::error::SinceError;
 use crate::hash::RandomState;
 use crate::snapshot::{Snapshot, largest};
@@ -20,14 +18,6 @@ pub struct Deltas<'a, K> {
     deltas: Vec<(&'a K, u64)>,
     recorded: u64,
     unattributed: u64,
-}
-
-/// The exact final count of a life that has ended.
-fn final_count<K>(entry: &Entry<K>) -> Option<u64> {
-    match entry.read() {
-        State::Live(_) => None,
-        State::Ended(_, units) => Some(units),
-    }
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static> Snapshot<K> {
@@ -92,7 +82,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> Snapshot<K> {
         }
         // What the later one does not show had ended when it was read, if it is whole.
         let ended = lives.into_values().filter_map(|(entry, then)| {
-            let count = final_count(entry)?;
+            let count = self.final_count(entry)?;
             Some((entry.key(), count - then))
         });
         let mut ended: HashMap<&K, u64, RandomState> = ended.collect();

@@ -10,23 +10,24 @@
 
 use std::hash::Hash;
 use std::marker::PhantomData;
+use std::time::SystemTime;
 
 use equivalent::Equivalent;
 
 use crate::budget::{Permit, Permits};
 use crate::cell::{Amount, Cause, State};
 use crate::clock_list::{HEED, Lists};
-use crate::entry::{CORE, Entry, Ref, SHARD, Sealed};
+use crate::entry::{CORE, Entry, Extra, Ref, SHARD, Sealed};
 use crate::hash::KeyHash;
 use crate::index::{Found, Head, Index};
-use crate::ledger::{Ledger, Units};
+use crate::ledger::Ledger;
 use crate::limbo::Limbo;
 use crate::reclaim::{Guard, pin};
 use crate::removal::{Listener, Removals};
 use crate::shard::{Shard, Stats, Tally};
 use crate::sweep::{Time, is_idle};
 use crate::sync::{Arc, CachePadded, Ordering};
-use crate::tick::Timer;
+use crate::tick::{Calendar, Timer};
 
 /// What to do with a new key when the store is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -70,6 +71,12 @@ pub(crate) struct Engine<K> {
     pub(crate) timer: Option<Timer>,
     pub(crate) at_capacity: AtCapacity,
     pub(crate) listener: Option<Listener<K>>,
+    /// Whether entries have something besides: lanes after the first, or times.
+    pub(crate) has_extra: bool,
+    /// Those after the first.
+    pub(crate) lanes: usize,
+    /// When the store was built, where it keeps when lives begin.
+    pub(crate) built: Option<SystemTime>,
     /// The links are raw, so the compiler is told what they lead to.
     owns: PhantomData<Entry<K>>,
 }
@@ -83,16 +90,19 @@ pub(crate) struct Plan<K> {
     pub(crate) timer: Option<Timer>,
     pub(crate) at_capacity: AtCapacity,
     pub(crate) listener: Option<Listener<K>>,
+    pub(crate) lanes: usize,
+    pub(crate) built: Option<SystemTime>,
 }
 
 impl<K> Engine<K> {
     pub(crate) fn new(plan: Plan<K>) -> Self {
-        let Plan { capacity, slack, shard_bits, index, timer, at_capacity, listener } = plan;
+        let Plan { capacity, slack, shard_bits, index, .. } = plan;
+        let Plan { timer, at_capacity, listener, lanes, built, .. } = plan;
         let share = capacity.div_ceil(1 << shard_bits);
         let limbo = Limbo::new(capacity + slack, slack, shard_bits);
-        let shard = |number| CachePadded::new(Shard::new(number, share, limbo.batch()));
+        let shard = |number| CachePadded::new(Shard::new(number, share, limbo.batch(), lanes));
         Self {
-            ledger: Ledger::new(index.len(), index.len() >> shard_bits),
+            ledger: Ledger::new(index.len(), index.len() >> shard_bits, lanes),
             shards: (0..1 << shard_bits).map(shard).collect(),
             shard_bits,
             share: (capacity >> shard_bits).max(1),
@@ -102,6 +112,9 @@ impl<K> Engine<K> {
             timer,
             at_capacity,
             listener,
+            has_extra: lanes > 0 || built.is_some(),
+            lanes,
+            built,
             owns: PhantomData,
         }
     }
@@ -131,7 +144,18 @@ impl<K> Engine<K> {
     }
 
     pub(crate) fn idle_ttl(&self) -> Option<std::time::Duration> {
-        self.timer.as_ref().map(Timer::ttl)
+        self.timer.as_ref().and_then(Timer::ttl)
+    }
+
+    /// Where the store keeps when lives begin and were last used.
+    pub(crate) fn calendar(&self) -> Option<Calendar> {
+        Some(self.timer.as_ref()?.calendar(self.built?))
+    }
+
+    /// What a new entry has besides.
+    #[inline]
+    pub(crate) fn extra(&self) -> Option<Box<Extra>> {
+        self.has_extra.then(|| Box::new(Extra::new(self.lanes)))
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -140,8 +164,8 @@ impl<K> Engine<K> {
         stats
     }
 
-    pub(crate) fn rejected_units(&self) -> u64 {
-        let units = self.shards.iter().map(|shard| shard.rejected.load(Ordering::Relaxed));
+    pub(crate) fn rejected_units(&self, lane: usize) -> u64 {
+        let units = self.shards.iter().map(|shard| shard.rejected(lane).load(Ordering::Relaxed));
         units.fold(0, u64::wrapping_add)
     }
 
@@ -299,10 +323,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
         cause: Cause,
         guard: &Guard,
     ) {
-        let mut credit = Units::default();
-        credit[cause.index()] = units;
         let bucket = self.index.bucket_of(entry.hash());
-        self.ledger.credit(bucket, entry, credit, &mut lists.pen, |pen| {
+        self.ledger.credit(bucket, entry, (cause, units), &mut lists.pen, |pen| {
             self.index.unlink(entry, pen, guard);
         });
         lists.bury(entry);
@@ -341,21 +363,22 @@ impl<K: Send + Sync + 'static> Engine<K> {
         }
     }
 
-    /// The count of a live key. Ends its life if it has been idle for too long.
-    pub(crate) fn get<Q>(
+    /// The entry of a live key, and its count. Ends its life if it has been idle for too long.
+    pub(crate) fn get<'g, Q>(
         &self,
         hash: KeyHash,
         key: &Q,
-        guard: &Guard,
+        guard: &'g Guard,
         out: &mut Removals<'_, K>,
-    ) -> Option<u64>
+    ) -> Option<(Ref<'g, K>, u64)>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let time = self.time();
         self.pay_for_expiry(hash, time, guard, out);
         let entry = self.index.find(hash, key, guard).first?;
-        self.peek(entry, time, guard, out)
+        let count = self.peek(entry, time, guard, out)?;
+        Some((entry, count))
     }
 
     /// The count of an entry, if its life lasts.
@@ -381,13 +404,14 @@ impl<K: Send + Sync + 'static> Engine<K> {
         }
     }
 
-    pub(crate) fn remove<Q>(
+    /// The entry whose life this has ended as removed, and its final count.
+    pub(crate) fn remove<'g, Q>(
         &self,
         hash: KeyHash,
         key: &Q,
-        guard: &Guard,
+        guard: &'g Guard,
         out: &mut Removals<'_, K>,
-    ) -> Option<u64>
+    ) -> Option<(Ref<'g, K>, u64)>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
@@ -397,7 +421,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         let sealed = self.seal_anyway(entry, time)?;
         let (units, cause) = (sealed.units, sealed.cause);
         self.end(sealed, guard, out);
-        (cause == Cause::Removed).then_some(units)
+        (cause == Cause::Removed).then_some((entry, units))
     }
 }
 

@@ -31,6 +31,7 @@ use crate::hash::KeyHash;
 use crate::reclaim::Life;
 use crate::stripes::{self, Stripes};
 use crate::sync::{AtomicPtr, AtomicU64, Ordering, UnsafeCell, prefetch};
+use crate::tick::Now;
 
 pub(crate) const SHARD: u64 = 1;
 pub(crate) const REPORT: u64 = 1 << 1;
@@ -80,11 +81,26 @@ struct Written<K> {
     seat: UnsafeCell<Seat<K>>,
 }
 
+/// What an entry has besides, in stores with lanes or times.
+pub(crate) struct Extra {
+    /// The lanes after the first, whose cell is the entry's own.
+    lanes: Box<[Cell]>,
+    /// When the life began; set before publication.
+    began: Option<Now>,
+}
+
+impl Extra {
+    pub(crate) fn new(lanes: usize) -> Self {
+        Self { lanes: (0..lanes).map(|_| Cell::unused()).collect(), began: None }
+    }
+}
+
 pub(crate) struct Entry<K> {
     /// The next older entry of the chain.
     next: AtomicPtr<Entry<K>>,
     hash: KeyHash,
     key: K,
+    extra: Option<Box<Extra>>,
     written: Written<K>,
     life: Life,
 }
@@ -98,11 +114,12 @@ unsafe impl<K: Send + Sync> Sync for Entry<K> {}
 
 impl<K> Entry<K> {
     #[inline(always)]
-    pub(crate) fn new(hash: KeyHash, key: K, holds: u64) -> Self {
+    pub(crate) fn new(hash: KeyHash, key: K, extra: Option<Box<Extra>>, holds: u64) -> Self {
         Self {
             next: AtomicPtr::default(),
             hash,
             key,
+            extra,
             written: Written {
                 cell: Cell::new(0),
                 tick: AtomicU64::new(0),
@@ -147,6 +164,18 @@ impl<K> Entry<K> {
         self.written.seat.with_mut(seat);
     }
 
+    /// Sets when the life begins, where that is kept; before publication.
+    pub(crate) fn begin(&mut self, now: Option<Now>) {
+        if let Some(extra) = &mut self.extra {
+            extra.began = now;
+        }
+    }
+
+    pub(crate) fn began(&self) -> Option<Now> {
+        self.life.check();
+        self.extra.as_ref()?.began
+    }
+
     #[inline]
     pub(crate) fn next(&self) -> &AtomicPtr<Entry<K>> {
         self.life.check();
@@ -169,6 +198,19 @@ impl<K> Entry<K> {
     pub(crate) fn cell(&self) -> &Cell {
         self.life.check();
         &self.written.cell
+    }
+
+    /// The cells of the lanes after the first.
+    pub(crate) fn lanes(&self) -> &[Cell] {
+        self.life.check();
+        self.extra.as_ref().map_or(&[], |extra| &extra.lanes)
+    }
+
+    /// What a lane after the first holds: what it ended with, if its life has ended.
+    pub(crate) fn lane_units(&self, lane: usize) -> u64 {
+        match self.lanes()[lane - 1].read() {
+            State::Live(units) | State::Ended(_, units) => units,
+        }
     }
 
     #[inline]
@@ -202,33 +244,42 @@ impl<K> Entry<K> {
         self.stripes().map_or(seen.uses(), |stripes| stripes.uses(seen.uses())) % USES_RANGE
     }
 
-    /// What the entry holds. Where its life has ended, seals the stripes that its sealer has not
-    /// come to yet.
+    /// What the first lane holds. Where the life has ended, seals the other lanes and the stripes
+    /// that its sealer has not come to yet.
     pub(crate) fn read(&self) -> State {
         match self.cell().read() {
             State::Live(units) => State::Live(self.with_stripes(units)),
-            State::Ended(cause, units) => State::Ended(cause, self.seal_stripes(units, cause)),
+            State::Ended(cause, units) => State::Ended(cause, self.seal_rest(units, cause)),
         }
     }
 
-    fn seal_stripes(&self, own: u64, cause: Cause) -> u64 {
+    /// Lanes and stripes; the exact final count of the first lane, of which `own` is the cell's.
+    fn seal_rest(&self, own: u64, cause: Cause) -> u64 {
+        for lane in self.lanes() {
+            lane.seal(cause);
+        }
         self.stripes().map_or(own, |stripes| stripes.seal(own, cause))
     }
 
-    /// As [`Cell::seal_if`], with the stripes.
+    /// As [`Cell::seal_if`], with lanes and stripes.
     pub(crate) fn seal_if(&self, seen: Seen, cause: Cause) -> Result<u64, Seen> {
-        self.cell().seal_if(seen, cause).map(|units| self.seal_stripes(units, cause))
+        self.cell().seal_if(seen, cause).map(|units| self.seal_rest(units, cause))
     }
 
-    /// As [`Cell::seal`], with the stripes.
+    /// As [`Cell::seal`], with lanes and stripes.
     pub(crate) fn seal(&self, cause: Cause) -> Option<u64> {
-        self.cell().seal(cause).map(|units| self.seal_stripes(units, cause))
+        self.cell().seal(cause).map(|units| self.seal_rest(units, cause))
     }
 
     #[inline]
     pub(crate) fn tick(&self) -> &AtomicU64 {
         self.life.check();
         &self.written.tick
+    }
+
+    /// The tick of last use, for who only wants to know.
+    pub(crate) fn last_tick(&self) -> u64 {
+        self.tick().load(Ordering::Relaxed)
     }
 
     pub(crate) fn link(&self) -> &AtomicPtr<Entry<K>> {
@@ -372,7 +423,7 @@ mod tests {
             (5 * HANDLE, false),
             (UNCOUNTED, false),
         ] {
-            let entry = Entry::new(KeyHash::mixed(1), 1_u64, holds);
+            let entry = Entry::new(KeyHash::mixed(1), 1_u64, None, holds);
             assert_eq!(entry.hold(), gets_one, "{holds:#x}");
             let after = entry.holds().load(Ordering::Relaxed);
             assert_eq!(after, holds + u64::from(gets_one) * HANDLE);

@@ -100,7 +100,7 @@ impl Error for Rejected {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SinceError {
-    /// The snapshots are of two different stores.
+    /// The snapshots are of two different stores, or of two lanes of one.
     OtherStore,
     /// The earlier snapshot was not complete when the later one began: the two are the same, were
     /// taken at the same time, or were given in the wrong order.
@@ -110,7 +110,7 @@ pub enum SinceError {
 impl fmt::Display for SinceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::OtherStore => "the two snapshots are of different stores",
+            Self::OtherStore => "the two snapshots are of different stores or lanes",
             Self::NotEarlier => {
                 "the snapshot given as the earlier was not complete when the later one began"
             }

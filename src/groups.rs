@@ -9,11 +9,18 @@ use crate::reclaim::{Guard, pin};
 use crate::removal::Removals;
 use crate::sweep::Time;
 
-/// One reading of a group.
-struct Picture<'g, K> {
-    live: u64,
-    ended: Units,
-    entries: Vec<(Ref<'g, K>, u64)>,
+/// Units of one lane: live, and ended by cause.
+pub(crate) type Sums = (u64, Units);
+
+/// One reading of a group, in some lanes.
+struct Picture<'g, K, const L: usize> {
+    sums: [Sums; L],
+    entries: Vec<(Ref<'g, K>, [u64; L])>,
+}
+
+/// `first`: what was read in the first lane.
+fn in_lane<K>(entry: Ref<'_, K>, lane: usize, first: u64) -> u64 {
+    if lane == 0 { first } else { entry.lane_units(lane) }
 }
 
 impl<K: Send + Sync + 'static> Engine<K> {
@@ -78,41 +85,57 @@ impl<K: Send + Sync + 'static> Engine<K> {
         self.limbo.flush_all(self.waiting());
     }
 
-    /// One exact reading of a group: units that are live, and that have ended by cause; each live
-    /// entry goes to `keep`, which says whether it could be kept.
+    /// One exact reading of a group, in the given lanes; each live entry goes to `keep`, which says
+    /// whether it could be kept.
     ///
     /// Lock-free: it starts again, under a new pin, only when an entry of the group was credited
     /// meanwhile.
-    pub(crate) fn read_group(
+    pub(crate) fn read_group<const L: usize>(
         &self,
         group: usize,
+        lanes: [usize; L],
         out: &mut Removals<'_, K>,
-        mut keep: impl FnMut(&[(Ref<'_, K>, u64)]) -> bool,
-    ) -> (u64, Units) {
+        mut keep: impl FnMut(&[(Ref<'_, K>, [u64; L])]) -> bool,
+    ) -> [Sums; L] {
         loop {
             let (guard, time) = (pin(), self.time());
             self.prune_group(group, time, &guard, out);
-            if let Some(picture) = self.try_read_group(group, &guard)
+            if let Some(picture) = self.try_read_group(group, lanes, &guard)
                 && keep(&picture.entries)
             {
-                return (picture.live, picture.ended);
+                return picture.sums;
             }
         }
     }
 
-    fn try_read_group<'g>(&self, group: usize, guard: &'g Guard) -> Option<Picture<'g, K>> {
+    fn try_read_group<'g, const L: usize>(
+        &self,
+        group: usize,
+        lanes: [usize; L],
+        guard: &'g Guard,
+    ) -> Option<Picture<'g, K, L>> {
         let reading = self.ledger.read(group, guard);
-        let mut picture = Picture { live: 0, ended: reading.units, entries: Vec::new() };
+        let sums = lanes.map(|lane| (0, self.ledger.lane(group, lane, &reading)));
+        let mut picture = Picture { sums, entries: Vec::new() };
         for bucket in self.ledger.buckets_of(group) {
             for entry in self.index.walk(bucket, guard) {
-                match entry.read() {
-                    State::Live(count) => {
-                        picture.live = picture.live.wrapping_add(count);
-                        picture.entries.push((entry, count));
+                // A life that ends after its first lane was read shows final counts in the others. If
+                // it is credited too before the reading is over, the reading starts again.
+                let state = entry.read();
+                let units = |first| lanes.map(|lane| in_lane(entry, lane, first));
+                match state {
+                    State::Live(first) => {
+                        let counts = units(first);
+                        for ((live, _), count) in picture.sums.iter_mut().zip(counts) {
+                            *live = live.wrapping_add(count);
+                        }
+                        picture.entries.push((entry, counts));
                     }
-                    State::Ended(cause, count) if !reading.has(entry) => {
-                        let ended = &mut picture.ended[cause.index()];
-                        *ended = ended.wrapping_add(count);
+                    State::Ended(cause, first) if !reading.has(entry) => {
+                        for ((_, ended), count) in picture.sums.iter_mut().zip(units(first)) {
+                            let ended = &mut ended[cause.index()];
+                            *ended = ended.wrapping_add(count);
+                        }
                     }
                     State::Ended(..) => {}
                 }

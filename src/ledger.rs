@@ -36,6 +36,7 @@
 
 use std::ptr;
 
+use crate::cell::Cause;
 use crate::clock_list::Pen;
 use crate::entry::{Entry, Ref};
 use crate::reclaim::Guard;
@@ -47,13 +48,17 @@ const GROUP: usize = 64;
 /// Units that have ended, by cause.
 pub(crate) type Units = [u64; 3];
 
+type Copies = [[AtomicU64; 3]; 2];
+
 struct Group<K> {
     head: AtomicPtr<Entry<K>>,
-    copies: [[AtomicU64; 3]; 2],
+    copies: Copies,
 }
 
 pub(crate) struct Ledger<K> {
     groups: Box<[Group<K>]>,
+    /// Of the lanes after the first, group by group.
+    lanes: Box<[Copies]>,
     /// Buckets a group.
     size: usize,
 }
@@ -82,12 +87,39 @@ fn copy_of<K>(head: *mut Entry<K>) -> usize {
     head.addr() >> 1 & 1
 }
 
+/// Writes the copy that is out of use.
+#[inline(always)]
+fn write(copies: &Copies, (old, new): (usize, usize), cause: Cause, units: u64) {
+    let mut credit = Units::default();
+    credit[cause.index()] = units;
+    for ((new, old), units) in copies[new].iter().zip(&copies[old]).zip(credit) {
+        new.store(old.load(Ordering::Relaxed).wrapping_add(units), Ordering::Release);
+    }
+}
+
+fn load(copy: &[AtomicU64; 3]) -> Units {
+    // Relaxed: `unchanged` says whether this was torn.
+    [0, 1, 2].map(|i| copy[i].load(Ordering::Relaxed))
+}
+
 impl<K> Ledger<K> {
-    /// For `buckets` of which each shard has `share`; both are powers of two.
-    pub(crate) fn new(buckets: usize, share: usize) -> Self {
+    /// For `buckets` of which each shard has `share`; both are powers of two. `lanes`: those after
+    /// the first.
+    pub(crate) fn new(buckets: usize, share: usize, lanes: usize) -> Self {
         let size = share.clamp(1, GROUP);
+        let groups = buckets.div_ceil(size);
         let group = || Group { head: AtomicPtr::new(settled(0)), copies: Default::default() };
-        Self { groups: (0..buckets.div_ceil(size)).map(|_| group()).collect(), size }
+        Self {
+            groups: (0..groups).map(|_| group()).collect(),
+            lanes: (0..groups * lanes).map(|_| Copies::default()).collect(),
+            size,
+        }
+    }
+
+    /// The copies of the lanes after the first.
+    fn lanes(&self, group: usize) -> &[Copies] {
+        let lanes = self.lanes.len() / self.groups.len();
+        &self.lanes[group * lanes..][..lanes]
     }
 
     pub(crate) fn groups(&self) -> usize {
@@ -99,25 +131,35 @@ impl<K> Ledger<K> {
     }
 
     /// Credits an ended entry to the group of its bucket; `unlink` takes it out of its chain. The
-    /// pen is that of the bucket's shard.
+    /// pen is that of the bucket's shard. `units`: of the first lane; those of the others are read
+    /// from the entry.
     pub(crate) fn credit(
         &self,
         bucket: usize,
         entry: Ref<'_, K>,
-        units: Units,
+        (cause, units): (Cause, u64),
         pen: &mut Pen,
         unlink: impl FnOnce(&mut Pen),
     ) {
-        let Group { head, copies } = &self.groups[bucket / self.size];
+        let group = bucket / self.size;
+        let Group { head, copies } = &self.groups[group];
         // Relaxed: the pen's owners are ordered.
         let version = version(head.load(Ordering::Relaxed));
         let (old, new) = (version & 1, !version & 1);
-        for ((new, old), units) in copies[new].iter().zip(&copies[old]).zip(units) {
-            new.store(old.load(Ordering::Relaxed).wrapping_add(units), Ordering::Release);
+        write(copies, (old, new), cause, units);
+        if !self.lanes.is_empty() {
+            self.write_lanes(group, (old, new), cause, entry);
         }
         head.store(crediting(entry.as_ptr(), new), Ordering::Release);
         unlink(pen);
         head.store(settled(version + 1), Ordering::Release);
+    }
+
+    #[cold]
+    fn write_lanes(&self, group: usize, which: (usize, usize), cause: Cause, entry: Ref<'_, K>) {
+        for (lane, copies) in (1..).zip(self.lanes(group)) {
+            write(copies, which, cause, entry.lane_units(lane));
+        }
     }
 
     /// Asks for the group of a bucket.
@@ -130,9 +172,15 @@ impl<K> Ledger<K> {
     pub(crate) fn read(&self, group: usize, _guard: &Guard) -> Reading<K> {
         let group = &self.groups[group];
         let head = group.head.load(Ordering::Acquire);
-        // Relaxed: `unchanged` says whether this was torn.
-        let copy = &group.copies[copy_of(head)];
-        Reading { head, units: [0, 1, 2].map(|i| copy[i].load(Ordering::Relaxed)) }
+        Reading { head, units: load(&group.copies[copy_of(head)]) }
+    }
+
+    /// What has ended in a lane, as of a reading of the group.
+    pub(crate) fn lane(&self, group: usize, lane: usize, reading: &Reading<K>) -> Units {
+        match lane {
+            0 => reading.units,
+            _ => load(&self.lanes(group)[lane - 1][copy_of(reading.head)]),
+        }
     }
 
     /// Whether no credit went through since the reading.
@@ -172,9 +220,9 @@ mod tests {
     /// no other.
     #[test]
     fn a_reading_knows_whom_it_has() {
-        let (ledger, guard) = (Ledger::<u64>::new(2, 1), pin());
-        let raw =
-            [(); 2].map(|()| Box::into_raw(Box::new(Entry::new(KeyHash::mixed(1), 1, SHARD))));
+        let (ledger, guard) = (Ledger::<u64>::new(2, 1, 0), pin());
+        let raw = [(); 2]
+            .map(|()| Box::into_raw(Box::new(Entry::new(KeyHash::mixed(1), 1, None, SHARD))));
         // SAFETY: out of boxes, and freed at the end of the test.
         let [one, two] = raw.map(|entry| unsafe { Ref::new(entry) }.expect("not null"));
         let mut pen = Pen::new();
@@ -183,7 +231,7 @@ mod tests {
             let before = ledger.read(1, &guard);
             assert!(!before.has(credited) && !before.has(other));
             sum += units;
-            ledger.credit(1, credited, [0, units, 0], &mut pen, |_| {
+            ledger.credit(1, credited, (Cause::Idle, units), &mut pen, |_| {
                 let reading = ledger.read(1, &guard);
                 assert_eq!(reading.units, [0, sum, 0]);
                 assert!(reading.has(credited) && !reading.has(other));

@@ -4,7 +4,7 @@
 //!
 //! [`CounterStore`], and what is set when it is built: [`Builder`]. Handles: [`Counter`] for who counts
 //! under one key for long, [`Striped`] for several threads under one key, [`Buffer`] for one thread
-//! under few keys, [`Pinned`] for a batch. Keys: [`ToKey`]. What it tells: [`Snapshot`], [`Totals`],
+//! under few keys, [`Pinned`] for a batch. Several counters per key: [`LaneStore`]. Keys: [`ToKey`]. What it tells: [`Snapshot`], [`Totals`],
 //! [`Stats`], [`Removal`]. (The picture above, and what links to `docs/` and `SECURITY.md`, are in the
 //! repository.)
 
@@ -27,6 +27,7 @@ mod entry;
 mod error;
 mod expiry;
 #[cfg(not(crossbeam_loom))]
+#[cfg(not(crossbeam_loom))]
 pub mod export;
 mod groups;
 #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
@@ -34,6 +35,7 @@ pub mod harness;
 mod hash;
 mod index;
 mod key;
+mod lanes;
 mod ledger;
 mod limbo;
 #[cfg(all(test, not(crossbeam_loom)))]
@@ -71,10 +73,11 @@ pub use engine::AtCapacity;
 pub use error::{BuildError, Rejected, SinceError};
 pub use hash::RandomState;
 pub use key::ToKey;
+pub use lanes::{Lane, LaneCounter, LaneSnapshot, LaneStore, WeakLaneStore};
 pub use pinned::Pinned;
 pub use removal::Removal;
 pub use shard::Stats;
-pub use snapshot::{Iter, Snapshot, Totals};
+pub use snapshot::{Iter, Life, Snapshot, Totals};
 pub use store::{CounterStore, WeakStore};
 pub use striped::Striped;
 

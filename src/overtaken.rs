@@ -251,3 +251,26 @@ fn the_idle_hand_does_not_rest_when_the_clock_was_set_back() {
     (100..132).for_each(|key| _ = store.increment(&key));
     assert_eq!(store.stats().expired, 32);
 }
+
+/// Two admissions of one key for the last place of a store that rejects: who finds it taken finds the
+/// key, too. Only where the other has its place and is not visible yet is there nothing to find.
+#[test]
+fn the_last_place_goes_to_the_key_itself() {
+    let _turn = turn();
+    let mut hidden = 0;
+    for step in 0.. {
+        let builder = Store::builder().capacity(1).shards(1);
+        let store = builder.at_capacity(AtCapacity::Reject).build().expect("a store");
+        let own = store.clone();
+        let Ok(stopped) = run_to(step, move || own.try_increment(&1)) else { break };
+        let place_is_taken = store.len() == 1 && !store.contains(&1);
+        let other = store.try_increment(&1);
+        assert_eq!(other.is_err(), place_is_taken, "step {step}");
+        hidden += u64::from(place_is_taken);
+        let counts = (stopped.go_on(), other);
+        assert!(matches!(counts.0, Ok(1 | 2)), "step {step}: {counts:?}");
+        assert_ne!(counts.0, counts.1, "step {step}");
+        assert_eq!(store.totals().recorded, 2, "step {step}");
+    }
+    assert!(hidden > 0);
+}

@@ -126,7 +126,7 @@ where
         let hash = self.store.hash(key);
         let engine = self.store.engine();
         let mut out = Removals::new(engine);
-        let count = self.with(|guard| engine.get(hash, key, guard, &mut out));
+        let count = self.with(|guard| Some(engine.get(hash, key, guard, &mut out)?.1));
         out.deliver();
         count
     }

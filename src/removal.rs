@@ -3,10 +3,12 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
+use std::time::SystemTime;
 
 use crate::cell::Cause;
 use crate::engine::Engine;
 use crate::entry::{Entry, REPORT, Ref};
+use crate::lanes::MAX_LANES;
 use crate::reclaim::pin;
 
 /// The end of one life of a key: what a listener is told, once for each.
@@ -20,6 +22,14 @@ pub struct Removal<'a, K> {
     pub count: u64,
     /// Why the life ended.
     pub cause: Cause,
+    /// The exact final counts of all lanes, of which `count` is the first. See
+    /// [`LaneStore`](crate::LaneStore).
+    pub lanes: &'a [u64],
+    /// When the life began, in a store with [`times`](crate::Builder::times).
+    pub created: Option<SystemTime>,
+    /// When the key was last used, rounded down to a tick. A use that raced with the end may show,
+    /// though it belongs to the next life.
+    pub last_used: Option<SystemTime>,
 }
 
 /// Called with each removal.
@@ -83,7 +93,18 @@ impl<'s, K: Send + Sync + 'static> Removals<'s, K> {
             // SAFETY: the report's hold keeps the entry alive.
             let Some(held) = (unsafe { Ref::new(entry.as_ptr()) }) else { continue };
             if let Some(listener) = self.engine.listener() {
-                let removal = Removal { key: held.key(), count, cause };
+                let mut lanes = [count; MAX_LANES];
+                let others = held.lanes().len();
+                (1..=others).for_each(|lane| lanes[lane] = held.lane_units(lane));
+                let calendar = self.engine.calendar();
+                let removal = Removal {
+                    key: held.key(),
+                    count,
+                    cause,
+                    lanes: &lanes[..=others],
+                    created: calendar.and_then(|calendar| Some(calendar.at(held.began()?))),
+                    last_used: calendar.map(|calendar| calendar.of_tick(held.last_tick())),
+                };
                 let result = catch_unwind(AssertUnwindSafe(|| listener(&removal)));
                 if let Err(panic) = result {
                     self.panics.keep(Panics(Some(panic)));

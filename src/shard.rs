@@ -61,7 +61,9 @@ pub(crate) struct Shard<K> {
     /// Calls, by reason.
     rejections: [AtomicU64; 2],
     /// Units. They were nowhere else before, so a plain sum that only grows is exact.
-    pub(crate) rejected: AtomicU64,
+    rejected: AtomicU64,
+    /// The same for the lanes after the first.
+    rejected_lanes: Box<[AtomicU64]>,
     /// Entries in the lists, as the last owner left them; a hint.
     pub(crate) population: AtomicUsize,
     /// How far the shard's idle hand has gone.
@@ -76,8 +78,8 @@ pub(crate) struct Shard<K> {
 
 impl<K> Shard<K> {
     /// `share`: entries that it will have if keys are spread evenly; `batch`: ended entries that
-    /// are freed at a time.
-    pub(crate) fn new(number: usize, share: usize, batch: usize) -> Self {
+    /// are freed at a time; `lanes`: those after the first.
+    pub(crate) fn new(number: usize, share: usize, batch: usize, lanes: usize) -> Self {
         Self {
             number,
             roster: Roster::new(share, batch),
@@ -85,11 +87,20 @@ impl<K> Shard<K> {
             tally: Tally::default(),
             rejections: Default::default(),
             rejected: AtomicU64::new(0),
+            rejected_lanes: (0..lanes).map(|_| AtomicU64::new(0)).collect(),
             population: AtomicUsize::new(0),
             idle_hand: AtomicUsize::new(0),
             oldest: AtomicU64::new(0),
             oldest_met: AtomicU64::new(0),
             paid_tick: AtomicU64::new(0),
+        }
+    }
+
+    /// Units of rejected calls, in one lane.
+    pub(crate) fn rejected(&self, lane: usize) -> &AtomicU64 {
+        match lane {
+            0 => &self.rejected,
+            _ => &self.rejected_lanes[lane - 1],
         }
     }
 

@@ -5,16 +5,19 @@ use std::hash::Hash;
 use std::ops::Range;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
+use std::time::SystemTime;
 
 use equivalent::Equivalent;
 
+use crate::cell::State;
 use crate::engine::Engine;
 use crate::entry::{Entry, Ref};
-use crate::ledger::Units;
+use crate::groups::Sums;
 use crate::limbo::Limbo;
 use crate::reclaim::pin;
 use crate::removal::Removals;
 use crate::sync::{Arc, moment};
+use crate::tick::Calendar;
 
 /// Where every unit is. All modulo 2^64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,18 +39,22 @@ pub struct Totals {
 }
 
 impl Totals {
-    pub(crate) fn take<K: Send + Sync + 'static>(engine: &Engine<K>) -> Self {
-        let mut totals = Self::default();
+    /// One for each of the given lanes.
+    pub(crate) fn take<K: Send + Sync + 'static, const L: usize>(
+        engine: &Engine<K>,
+        lanes: [usize; L],
+    ) -> [Self; L] {
+        let mut all = [Self::default(); L];
         for group in 0..engine.groups() {
             let mut out = Removals::new(engine);
-            let (live, ended) = engine.read_group(group, &mut out, |_| true);
-            totals.add(live, ended);
+            let sums = engine.read_group(group, lanes, &mut out, |_| true);
+            all.iter_mut().zip(sums).for_each(|(totals, sums)| totals.add(sums));
             out.deliver();
         }
-        totals.finish(engine.rejected_units())
+        std::array::from_fn(|i| all[i].finish(engine.rejected_units(lanes[i])))
     }
 
-    fn add(&mut self, live: u64, [evicted, expired, removed]: Units) {
+    fn add(&mut self, (live, [evicted, expired, removed]): Sums) {
         self.live = self.live.wrapping_add(live);
         self.evicted = self.evicted.wrapping_add(evicted);
         self.expired = self.expired.wrapping_add(expired);
@@ -62,6 +69,27 @@ impl Totals {
     }
 }
 
+impl<K> Shown<K> {
+    fn entry(&self) -> &Entry<K> {
+        // SAFETY: its hold keeps the entry alive.
+        unsafe { self.entry.as_ref() }
+    }
+}
+
+/// A live counter that a [`Snapshot`] shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Life<'a, K> {
+    /// The key.
+    pub key: &'a K,
+    /// The count.
+    pub count: u64,
+    /// When the life began, in a store with [`times`](crate::Builder::times).
+    pub created: Option<SystemTime>,
+    /// When the key was last used before the snapshot came by, rounded down to a tick.
+    pub last_used: Option<SystemTime>,
+}
+
 /// The live counters and the totals of a store, taken by
 /// [`CounterStore::snapshot`](crate::CounterStore::snapshot).
 ///
@@ -69,14 +97,23 @@ impl Totals {
 /// the snapshot's, and does not count against the store's slack. What was added between two of them
 /// is told by [`since`](Self::since).
 pub struct Snapshot<K: Send + Sync + 'static> {
-    /// Each with one handle's hold.
-    entries: Vec<(NonNull<Entry<K>>, u64)>,
+    shown: Vec<Shown<K>>,
     totals: Totals,
+    lane: usize,
+    calendar: Option<Calendar>,
     limbo: Arc<Limbo<K>>,
     /// From the moment it began to the one at which it was complete.
     taken: Range<u64>,
     /// Whether it still shows all that it was taken with.
     whole: bool,
+}
+
+/// A counter, with one handle's hold on its entry.
+struct Shown<K> {
+    entry: NonNull<Entry<K>>,
+    count: u64,
+    /// Of last use.
+    tick: u64,
 }
 
 // SAFETY: the pointers are holds on entries, which any thread may read and let go of.
@@ -89,31 +126,46 @@ impl<K: Send + Sync + 'static> UnwindSafe for Snapshot<K> {}
 impl<K: Send + Sync + 'static> RefUnwindSafe for Snapshot<K> {}
 
 impl<K: Send + Sync + 'static> Snapshot<K> {
-    pub(crate) fn take(engine: &Engine<K>) -> Self {
-        let limbo = Arc::clone(engine.limbo());
-        let entries = Vec::with_capacity(engine.len());
-        let (totals, taken) = (Totals::default(), moment()..0);
-        let mut snapshot = Self { entries, totals, limbo, taken, whole: true };
+    /// One for each of the given lanes, of the same counters in the same order.
+    pub(crate) fn take<const L: usize>(engine: &Engine<K>, lanes: [usize; L]) -> [Self; L] {
+        let begun = moment();
+        let mut all = lanes.map(|lane| Self {
+            shown: Vec::with_capacity(engine.len()),
+            totals: Totals::default(),
+            lane,
+            calendar: engine.calendar(),
+            limbo: Arc::clone(engine.limbo()),
+            taken: begun..0,
+            whole: true,
+        });
         for group in 0..engine.groups() {
             let mut out = Removals::new(engine);
-            let (live, ended) = engine.read_group(group, &mut out, |found| snapshot.keep(found));
-            snapshot.totals.add(live, ended);
+            let sums =
+                engine.read_group(group, lanes, &mut out, |found| Self::keep(&mut all, found));
+            all.iter_mut().zip(sums).for_each(|(snapshot, sums)| snapshot.totals.add(sums));
             out.deliver();
         }
-        snapshot.totals = snapshot.totals.finish(engine.rejected_units());
-        snapshot.taken.end = moment();
-        snapshot
+        for snapshot in &mut all {
+            snapshot.totals = snapshot.totals.finish(engine.rejected_units(snapshot.lane));
+        }
+        let complete = moment();
+        all.iter_mut().for_each(|snapshot| snapshot.taken.end = complete);
+        all
     }
 
     /// All of them or, if one has been let go of by all others meanwhile, none.
-    fn keep(&mut self, found: &[(Ref<'_, K>, u64)]) -> bool {
-        let before = self.entries.len();
-        for &(entry, count) in found {
-            if !entry.hold() {
-                self.let_go_from(before);
-                return false;
+    fn keep<const L: usize>(all: &mut [Self; L], found: &[(Ref<'_, K>, [u64; L])]) -> bool {
+        let before = all.each_ref().map(|snapshot| snapshot.shown.len());
+        for &(entry, counts) in found {
+            let tick = entry.last_tick();
+            for i in 0..L {
+                if !entry.hold() {
+                    all.iter_mut().zip(before).for_each(|(it, before)| it.let_go_from(before));
+                    return false;
+                }
+                let (entry, count) = (entry.as_non_null(), counts[i]);
+                all[i].shown.push(Shown { entry, count, tick });
             }
-            self.entries.push((entry.as_non_null(), count));
         }
         true
     }
@@ -121,15 +173,24 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
     fn let_go_from(&mut self, first: usize) {
         // One pin for all: those inside are nested.
         let _guard = pin();
-        for (entry, _) in self.entries.drain(first..) {
+        for Shown { entry, .. } in self.shown.drain(first..) {
             // SAFETY: the hold was ours, and the pointer is gone with it.
             unsafe { self.limbo.let_go_handle(entry) };
         }
     }
 
-    /// Whether both are of one store.
+    /// Whether both are of one store, and of one lane of it.
     pub(crate) fn is_of_store_of(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.limbo, &other.limbo)
+        Arc::ptr_eq(&self.limbo, &other.limbo) && self.lane == other.lane
+    }
+
+    /// The exact final count of a life that has ended.
+    pub(crate) fn final_count(&self, entry: &Entry<K>) -> Option<u64> {
+        match (entry.read(), self.lane) {
+            (State::Live(_), _) => None,
+            (State::Ended(_, units), 0) => Some(units),
+            (State::Ended(..), lane) => Some(entry.lane_units(lane)),
+        }
     }
 
     /// Whether the other one was complete when this one began.
@@ -145,8 +206,7 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
     /// The entries with the counts shown. Two snapshots hold the same life if, and only if, the
     /// address is the same: an entry that is held is not used again.
     pub(crate) fn held(&self) -> impl ExactSizeIterator<Item = (&Entry<K>, u64)> {
-        // SAFETY: our hold keeps the entry alive.
-        self.entries.iter().map(|&(entry, count)| (unsafe { &*entry.as_ptr() }, count))
+        self.shown.iter().map(|shown| (shown.entry(), shown.count))
     }
 
     /// Keeps only the counters for which `keep` says so, and lets go of the others' memory. The
@@ -155,37 +215,51 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
     ///
     /// If `keep` panics, nothing is dropped.
     pub fn retain(&mut self, mut keep: impl FnMut(&K, u64) -> bool) {
-        let (mut kept, before) = (0, self.entries.len());
+        let (mut kept, before) = (0, self.shown.len());
         for i in 0..before {
-            let (entry, count) = self.entries[i];
-            // SAFETY: our hold keeps the entry alive.
-            if keep(unsafe { &*entry.as_ptr() }.key(), count) {
-                self.entries.swap(kept, i);
+            let (key, count) = self.shown(i);
+            if keep(key, count) {
+                self.shown.swap(kept, i);
                 kept += 1;
             }
         }
         self.whole &= kept == before;
         self.let_go_from(kept);
-        self.entries.shrink_to_fit();
+        self.shown.shrink_to_fit();
         self.limbo.flush_all(before - kept);
     }
 
     /// Keys and counts, in no order.
     pub fn iter(&self) -> Iter<'_, K> {
-        Iter(self.entries.iter())
+        Iter(self.shown.iter())
+    }
+
+    /// The lives that it shows, in no order: as [`iter`](Self::iter), with their times.
+    pub fn lives(&self) -> impl ExactSizeIterator<Item = Life<'_, K>> {
+        self.shown.iter().map(|shown| Life {
+            key: shown.entry().key(),
+            count: shown.count,
+            created: self.calendar.and_then(|calendar| Some(calendar.at(shown.entry().began()?))),
+            last_used: self.calendar.map(|calendar| calendar.of_tick(shown.tick)),
+        })
+    }
+
+    pub(crate) fn shown(&self, i: usize) -> (&K, u64) {
+        let shown = &self.shown[i];
+        (shown.entry().key(), shown.count)
     }
 
     /// How many counters it shows. The store is read bit by bit, so while others admit and evict
     /// this may be more than its capacity.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.shown.len()
     }
 
     /// Whether it shows none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.shown.is_empty()
     }
 
     /// The count of one key. O(len): it does not have the store's hasher.
@@ -224,9 +298,9 @@ pub(crate) fn largest<K>(mut counters: Vec<(&K, u64)>, n: usize) -> Vec<(&K, u64
 
 impl<K: Send + Sync + 'static> Drop for Snapshot<K> {
     fn drop(&mut self) {
-        let entries = self.entries.len();
+        let shown = self.shown.len();
         self.let_go_from(0);
-        self.limbo.flush_all(entries);
+        self.limbo.flush_all(shown);
     }
 }
 
@@ -237,7 +311,7 @@ impl<K: fmt::Debug + Send + Sync + 'static> fmt::Debug for Snapshot<K> {
 }
 
 /// The counters of a [`Snapshot`].
-pub struct Iter<'a, K>(std::slice::Iter<'a, (NonNull<Entry<K>>, u64)>);
+pub struct Iter<'a, K>(std::slice::Iter<'a, Shown<K>>);
 
 // SAFETY: it gives out shared references to keys, which the snapshot that it borrows keeps alive.
 unsafe impl<K: Sync> Send for Iter<'_, K> {}
@@ -248,10 +322,8 @@ impl<'a, K> Iterator for Iter<'a, K> {
     type Item = (&'a K, u64);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let &(entry, count) = self.0.next()?;
-        // SAFETY: the snapshot's hold keeps the entry alive for as long as it is borrowed, and the
-        // key of a published entry never changes.
-        Some((unsafe { &*entry.as_ptr() }.key(), count))
+        let shown = self.0.next()?;
+        Some((shown.entry().key(), shown.count))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -186,17 +186,31 @@ where
     where
         Q: ToKey<K> + ?Sized,
     {
-        let hash = self.hash(key);
+        self.try_add_with(self.hash(key), key, n, |_| ()).map(|(count, ())| count)
+    }
+
+    /// Calls `bind` with the entry on which it has counted.
+    #[inline]
+    pub(crate) fn try_add_with<Q, R>(
+        &self,
+        hash: KeyHash,
+        key: &Q,
+        n: u64,
+        bind: impl Copy + FnOnce(Ref<'_, K>) -> R,
+    ) -> Result<(u64, R), Rejected>
+    where
+        Q: ToKey<K> + ?Sized,
+    {
         let guard = pin();
-        match self.engine().hit(hash, key, Amount::once(n), &guard, |_| ()) {
-            Ok(Hit { count, owes, .. }) => {
+        match self.engine().hit(hash, key, Amount::once(n), &guard, bind) {
+            Ok(Hit { count, owes, bound }) => {
                 drop(guard);
                 if owes {
                     self.engine().pay(hash);
                 }
-                Ok(count)
+                Ok((count, bound))
             }
-            Err(missed) => self.admit_form(hash, key, Amount::once(n), missed, guard),
+            Err(missed) => self.admit_form(hash, key, Amount::once(n), missed, guard, bind),
         }
     }
 
@@ -256,28 +270,29 @@ where
     }
 
     #[cold]
-    fn admit_form<Q>(
+    fn admit_form<Q, R>(
         &self,
         hash: KeyHash,
         key: &Q,
         n: Amount,
         missed: Missed<K>,
         guard: Guard,
-    ) -> Result<u64, Rejected>
+        bind: impl FnOnce(Ref<'_, K>) -> R,
+    ) -> Result<(u64, R), Rejected>
     where
         Q: ToKey<K> + ?Sized,
     {
         let engine = self.engine();
         let mut out = Removals::new(engine);
         let admitted = if Q::IS_PLAIN {
-            engine.admit_missed(hash, key.to_key(), n, (missed, guard), &mut out, |_| ())
+            engine.admit_missed(hash, key.to_key(), n, (missed, guard), &mut out, bind)
         } else {
             // The user's code runs outside pins.
             drop(guard);
-            engine.admit(hash, key.to_key(), n, &mut out, |_| ())
+            engine.admit(hash, key.to_key(), n, &mut out, bind)
         };
         out.deliver();
-        admitted.map(|(count, ())| count)
+        admitted
     }
 
     /// The count of a key, if it is live. Does not count as use. Lock-free; wait-free without a
@@ -287,10 +302,24 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
+        self.get_with(key, |_, count| count)
+    }
+
+    pub(crate) fn get_with<Q, R>(
+        &self,
+        key: &Q,
+        read: impl FnOnce(Ref<'_, K>, u64) -> R,
+    ) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
         let mut out = Removals::new(self.engine());
-        let count = self.engine().get(self.hash(key), key, &pin(), &mut out);
+        let guard = pin();
+        let found = self.engine().get(self.hash(key), key, &guard, &mut out);
+        let result = found.map(|(entry, count)| read(entry, count));
+        drop(guard);
         out.deliver();
-        count
+        result
     }
 
     /// Whether the key is live. Does not count as use. Progress as [`get`](Self::get).
@@ -308,10 +337,24 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
+        self.remove_with(key, |_, count| count)
+    }
+
+    pub(crate) fn remove_with<Q, R>(
+        &self,
+        key: &Q,
+        read: impl FnOnce(Ref<'_, K>, u64) -> R,
+    ) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
         let mut out = Removals::new(self.engine());
-        let count = self.engine().remove(self.hash(key), key, &pin(), &mut out);
+        let guard = pin();
+        let removed = self.engine().remove(self.hash(key), key, &guard, &mut out);
+        let result = removed.map(|(entry, count)| read(entry, count));
+        drop(guard);
         out.deliver();
-        count
+        result
     }
 
     /// Ends all lives that it meets; those that begin meanwhile may stay. Lock-free, O(capacity).
@@ -385,7 +428,8 @@ where
     /// most what had been added when it ended, each unit once. Lock-free, O(capacity).
     #[must_use]
     pub fn snapshot(&self) -> Snapshot<K> {
-        Snapshot::take(self.engine())
+        let [snapshot] = Snapshot::take(self.engine(), [0]);
+        snapshot
     }
 
     /// The `n` largest counters, largest first. A snapshot, then a selection: O(capacity).
@@ -401,7 +445,8 @@ where
     /// Where every unit is, exactly as in a [`snapshot`](Self::snapshot). O(capacity).
     #[must_use]
     pub fn totals(&self) -> Totals {
-        Totals::take(self.engine())
+        let [totals] = Totals::take(self.engine(), [0]);
+        totals
     }
 }
 

@@ -7,7 +7,7 @@
 //! A tick is rounded down, so the last use may have been up to one tick later than it says: a key
 //! expires when even that use is longer ago than the TTL. Never early; late by at most one tick.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use quanta::Clock;
 
@@ -23,16 +23,20 @@ pub(crate) struct Now(u64);
 pub(crate) struct Timer {
     clock: Clock,
     origin: u64,
+    /// `u64::MAX` where nothing expires.
     ttl: u64,
     shift: u32,
 }
 
+/// A tick where nothing expires: about a second.
+const TICK_SHIFT: u32 = 30;
+
 impl Timer {
     /// `ttl` is above zero and at most [`MAX_TTL`].
-    pub(crate) fn new(clock: Clock, ttl: Duration) -> Self {
-        let ttl = ttl.min(MAX_TTL).as_nanos() as u64;
-        let shift = (ttl / 64).max(1).ilog2();
-        Self { origin: clock.raw(), clock, ttl, shift }
+    pub(crate) fn new(clock: Clock, ttl: Option<Duration>) -> Self {
+        let ttl = ttl.map(|ttl| ttl.min(MAX_TTL).as_nanos() as u64);
+        let shift = ttl.map_or(TICK_SHIFT, |ttl| (ttl / 64).max(1).ilog2());
+        Self { origin: clock.raw(), clock, ttl: ttl.unwrap_or(u64::MAX), shift }
     }
 
     #[inline]
@@ -58,8 +62,32 @@ impl Timer {
         self.tick(now).saturating_sub((self.ttl >> self.shift) / 8 * 7)
     }
 
-    pub(crate) fn ttl(&self) -> Duration {
-        Duration::from_nanos(self.ttl)
+    /// For a store that was built at this time of day.
+    pub(crate) fn calendar(&self, built: SystemTime) -> Calendar {
+        Calendar { built, shift: self.shift }
+    }
+
+    pub(crate) fn ttl(&self) -> Option<Duration> {
+        (self.ttl != u64::MAX).then(|| Duration::from_nanos(self.ttl))
+    }
+}
+
+/// Times of day, by the store's own clock: it does not follow when the system's is set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Calendar {
+    built: SystemTime,
+    shift: u32,
+}
+
+impl Calendar {
+    pub(crate) fn at(self, Now(nanos): Now) -> SystemTime {
+        // Beyond what the system's time can say, a mock clock has been set there.
+        self.built.checked_add(Duration::from_nanos(nanos)).unwrap_or(self.built)
+    }
+
+    /// When a tick began.
+    pub(crate) fn of_tick(self, tick: u64) -> SystemTime {
+        self.at(Now(tick.saturating_mul(1 << self.shift)))
     }
 }
 
@@ -71,7 +99,7 @@ mod tests {
     fn never_early_and_late_by_at_most_a_tick() {
         for ttl in [1, 2, 63, 64, 65, 1000, 1 << 20, 1_800_000_000_000, u64::MAX / 4] {
             let (clock, mock) = Clock::mock();
-            let timer = Timer::new(clock, Duration::from_nanos(ttl));
+            let timer = Timer::new(clock, Some(Duration::from_nanos(ttl)));
             let tick_length = 1 << timer.shift;
             assert!(tick_length == 1 || tick_length <= ttl / 64, "{ttl}");
             for start in [0, 1, tick_length - 1, tick_length, 3 * tick_length + 1] {

@@ -394,5 +394,8 @@ fn what_is_shown_for_debugging() {
         .expect("a store");
     store.add(&7, 40);
     store.remove(&7);
-    assert_eq!(*lock(&told), "Removal { key: 7, count: 40, cause: Removed }");
+    assert_eq!(
+        *lock(&told),
+        "Removal { key: 7, count: 40, cause: Removed, lanes: [40], created: None, last_used: None }"
+    );
 }

@@ -2,14 +2,15 @@
 
 use std::hash::{BuildHasher, Hash};
 
-use crate::{CounterStore, Snapshot, Stats, Totals};
+use crate::{CounterStore, Lane, Snapshot, Stats, Totals};
 
 mod sealed {
     pub trait Sealed {}
     impl<K, S> Sealed for crate::CounterStore<K, S> {}
+    impl<K, S> Sealed for crate::Lane<K, S> {}
 }
 
-/// What an exporter reads: a [`CounterStore`]. Sealed.
+/// What an exporter reads: a [`CounterStore`], or a [`Lane`] of a store of several. Sealed.
 pub trait Source: sealed::Sealed + Send + Sync + 'static {
     /// The keys that are counted.
     type Key: Hash + Eq + Send + Sync + 'static;
@@ -67,5 +68,37 @@ where
 
     fn waiting(&self) -> usize {
         self.waiting()
+    }
+}
+
+impl<K, S> Source for Lane<K, S>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    type Key = K;
+
+    fn snapshot(&self) -> Snapshot<K> {
+        self.snapshot()
+    }
+
+    fn totals(&self) -> Totals {
+        self.totals()
+    }
+
+    fn stats(&self) -> Stats {
+        self.store().stats()
+    }
+
+    fn len(&self) -> usize {
+        self.store().len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.store().capacity()
+    }
+
+    fn waiting(&self) -> usize {
+        self.store().waiting()
     }
 }

@@ -77,6 +77,7 @@ mod still {
     use crate::trees::still as tree;
 
     mod expiry;
+    mod lanes;
     mod owners;
     mod race;
     mod sample;
@@ -104,6 +105,9 @@ mod still {
         stripes::a_next_life_that_is_searched_for_again,
         stripes::a_next_life_step_by_step,
         expiry::an_expiry_against_a_striped_use,
+        lanes::an_add_against_a_remove,
+        lanes::an_expiry_against_a_use_of_a_lane,
+        lanes::two_snapshots_of_lanes_against_an_eviction,
     }
 }
 
@@ -228,6 +232,7 @@ mod mutants {
         still_judges_before_it_looks: expiry::an_expiry_against_a_use, "ended early";
         still_keeps_what_it_reads_again: snapshots::a_snapshot_against_the_end_of_a_held_key, "each unit once";
         still_leaves_no_note: owners::two_removes_and_the_next_owner, "it is credited";
+        still_leaves_lanes_open: lanes::an_add_against_a_remove, "each unit once";
         still_leaves_stripes_open: stripes::a_striped_handle_against_a_remove, "each unit once";
         still_lets_a_stepwise_life_overlap: stripes::a_next_life_step_by_step, "the lives overlap";
         still_lets_an_owned_life_overlap: stripes::a_next_life_against_a_striped_handle, "the lives overlap";
@@ -242,6 +247,8 @@ mod mutants {
         still_spares_what_is_in_use: sample::an_eviction_while_the_lists_are_taken, "a visible entry";
         still_sweeps_what_it_has_not_judged: expiry::an_eviction_against_a_use, "ended early";
         still_trusts_an_old_tick: expiry::an_expiry_against_a_striped_use, "ended early";
+        still_reads_one_copy_of_a_lane: lanes::two_snapshots_of_lanes_against_an_eviction, "each unit once";
+        still_uses_no_lane: lanes::an_expiry_against_a_use_of_a_lane, "ended early";
         still_uses_unseen_stripes: stripes::a_handle_that_is_striped_during_a_remove, "each unit once";
     }
 

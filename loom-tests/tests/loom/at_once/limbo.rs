@@ -36,7 +36,7 @@ impl Held {
         let (limbo, roster) = (Arc::clone(limbo), Arc::clone(roster));
         let hash = KeyHash::mixed(KEY as u64);
         limbo.slot_now(0).expect("there is one").attach();
-        let mut entry = Box::new(Entry::new(hash, KEY, holds));
+        let mut entry = Box::new(Entry::new(hash, KEY, None, holds));
         entry.prepare(Amount::once(1), 0, None);
         let held = Self { limbo, roster, entry: Box::into_raw(entry) };
         held.roster.arrive(held.get());

@@ -33,7 +33,7 @@ impl Shard {
     /// With a chain of the keys 2, 1 and 0.
     fn new() -> (Arc<Self>, [Published; 3]) {
         let roster = Roster::new(2, 1);
-        let shard = Self { index: Index::new(0).unwrap(), ledger: Ledger::new(1, 1), roster };
+        let shard = Self { index: Index::new(0).unwrap(), ledger: Ledger::new(1, 1, 0), roster };
         let guard = pin();
         let entries = [0, 1, 2].map(|key| {
             let head = shard.index.find(hash(), &key, &guard).head;
@@ -68,9 +68,7 @@ impl Shard {
         let State::Ended(cause, units) = entry.cell().read() else {
             panic!("the seal is not to be seen");
         };
-        let mut credit = [0; 3];
-        credit[cause.index()] = units;
-        self.ledger.credit(0, entry, credit, &mut lists.pen, |pen| {
+        self.ledger.credit(0, entry, (cause, units), &mut lists.pen, |pen| {
             self.index.unlink(entry, pen, guard);
         });
     }

@@ -13,7 +13,7 @@ mod published {
 
     /// A new life, of so many units.
     pub(super) fn entry(key: usize, units: u64) -> Box<Entry<usize>> {
-        let mut entry = Box::new(Entry::new(hash(), key, SHARD));
+        let mut entry = Box::new(Entry::new(hash(), key, None, SHARD));
         entry.prepare(Amount::once(units), 0, None);
         entry
     }
