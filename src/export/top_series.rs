@@ -21,7 +21,7 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 /// else.
 ///
 /// Each [`update`](Self::update) takes a snapshot and *attributes* what was added since the last
-/// one:
+/// one. The top n are those of the largest counts above 0.
 ///
 /// - What was added to a key that has a series goes to that series, ended lives included.
 /// - All else goes to `other`: other keys, rejected units, and what a key had before its series
@@ -127,7 +127,7 @@ impl Series {
         self.value
     }
 
-    /// What the last update has added to it.
+    /// What the last update has added to it, and updates that panicked since the one before.
     #[must_use]
     pub fn growth(&self) -> u64 {
         self.growth
@@ -228,15 +228,15 @@ where
 
     /// Takes a snapshot and attributes what was added since the last update.
     ///
-    /// If the user's code panics (a key's `Hash`, `Eq` or `Clone`, or the label's), what was added
-    /// since the last update goes to `other`, and everything else said of the series stays true.
+    /// If the user's code panics (a key's `Hash`, `Eq` or `Clone`, or the label's), what is added
+    /// until the next update may go to `other`; all else that is said of the series stays true.
     pub fn update(&mut self) -> Update<'_, L> {
         let now = self.clock.now();
         // Taken, for the sake of a panic: nothing is attributed twice.
         let previous = self.previous.take();
         let places = mem::take(&mut self.places);
 
-        self.forget(now);
+        self.forget(now, previous.is_some());
         let mut snapshot = self.source.snapshot();
         if let Some(previous) = previous {
             self.attribute(now, &snapshot, &previous, &places);
@@ -255,9 +255,11 @@ where
     }
 
     /// Forgets series of which all readers have seen that they are gone.
-    fn forget(&mut self, now: Instant) {
+    fn forget(&mut self, now: Instant, growth_was_seen: bool) {
         self.series.retain(|_, series| {
-            series.growth = 0;
+            if growth_was_seen {
+                series.growth = 0;
+            }
             !matches!(series.phase, Phase::Gone(since) if now.duration_since(since) >= self.linger)
         });
     }
@@ -293,7 +295,8 @@ where
         let rank = |(key, count): (&_, u64)| {
             if before.contains_key(key) { 18 * count + 1 } else { 16 * count }
         };
-        let mut ranked: Vec<_> = snapshot.iter().map(|found| (rank(found), found.0)).collect();
+        let counted = snapshot.iter().filter(|found| found.1 > 0);
+        let mut ranked: Vec<_> = counted.map(|found| (rank(found), found.0)).collect();
         if self.n < ranked.len() {
             ranked.select_nth_unstable_by(self.n, |a, b| b.0.cmp(&a.0));
             ranked.truncate(self.n);
