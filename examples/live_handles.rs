@@ -25,17 +25,18 @@ fn main() -> Result<()> {
     registry.register_collector(Box::new(export.collector()?));
 
     let stream = bytes.counter("a");
-    show("a client connects", &registry, Some(0), 0)?;
+    stream.add(100);
+    show("a client connects", &registry, Some(0), 100)?;
     stream.add(1500);
-    show("data arrives", &registry, Some(1500), 0)?;
+    show("data arrives", &registry, Some(1500), 100)?;
     mock.increment(Duration::from_secs(90 * 60));
-    show("quiet for 90 minutes: the series is shown once more", &registry, Some(1500), 0)?;
-    show("and is gone", &registry, None, 0)?;
+    show("quiet for 90 minutes: the series is shown once more", &registry, Some(1500), 100)?;
+    show("and is gone", &registry, None, 100)?;
     stream.add(700);
-    show("data again, by the same handle: a new series, from 0", &registry, Some(0), 700)?;
+    show("data again, by the same handle: a new series, from 0", &registry, Some(0), 800)?;
     stream.add(300);
-    show("which grows", &registry, Some(300), 700)?;
-    assert_eq!(bytes.totals().recorded, 2500);
+    show("which grows", &registry, Some(300), 800)?;
+    assert_eq!(bytes.totals().recorded, 2600);
     Ok(())
 }
 

@@ -27,7 +27,6 @@ mod entry;
 mod error;
 mod expiry;
 #[cfg(not(crossbeam_loom))]
-#[cfg(not(crossbeam_loom))]
 pub mod export;
 mod groups;
 #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]

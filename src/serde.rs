@@ -4,8 +4,8 @@ use ::serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::snapshot::Snapshot;
 
-/// As `{"totals": {...}, "counters": [[key, count], ...]}`, in no order: pairs, and not a map, since
-/// many formats have maps of strings only. For a map, collect the pairs that
+/// As `{"totals": {...}, "counters": [[key, count], ...]}`, in no order: pairs, and not a map,
+/// since many formats have maps of strings only. For a map, collect the pairs that
 /// [`iter`](Snapshot::iter) gives into one.
 impl<K: Serialize + Send + Sync + 'static> Serialize for Snapshot<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use counterclock::export::Export;
 use counterclock::{AtCapacity, CounterStore};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
 /// What was told since the last time, by name and labels.
@@ -99,6 +100,36 @@ fn a_series_that_starts_again() {
     assert_eq!(publish(), [0, 6]);
     store.add(&1, 7);
     assert_eq!(publish(), [7, 0]);
+}
+
+/// In a recorder that keeps its counters, as all do but the one above: what is added is the growth.
+#[test]
+fn counters_add_up() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let store = CounterStore::<u64>::new(8);
+    let mut publisher = Export::new(store.clone()).top(1).publisher().expect("names");
+    let mut shows = |expected: [u64; 3]| {
+        metrics::with_local_recorder(&recorder, || publisher.publish());
+        let text = recorder.handle().render();
+        let names = ["_total{key=\"1\"}", "_total{other=\"true\"}", "_recorded_total"];
+        for (name, n) in names.into_iter().zip(expected) {
+            let line = format!("counterclock{name} {n}");
+            assert!(text.lines().any(|shown| shown == line), "no {line} in\n{text}");
+        }
+    };
+    store.add(&1, 50);
+    shows([0, 50, 50]);
+    store.add(&1, 20);
+    shows([20, 50, 70]);
+    store.add(&1, 20);
+    store.remove(&1);
+    shows([40, 50, 90]);
+    shows([40, 50, 90]);
+    // Started again at 0: an absolute value would stand still until it is above 40.
+    store.add(&1, 1);
+    shows([40, 51, 91]);
+    store.add(&1, 3);
+    shows([43, 51, 94]);
 }
 
 #[test]

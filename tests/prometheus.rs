@@ -15,7 +15,7 @@ use common::{Config, Rng, SetOnDrop, TTL};
 use counterclock::export::prometheus::StoreCollector;
 use counterclock::export::{Export, ExportError};
 use counterclock::quanta::Clock;
-use counterclock::{AtCapacity, CounterStore};
+use counterclock::{AtCapacity, CounterStore, LaneStore};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
@@ -91,6 +91,32 @@ fn every_family() {
         assert_eq!(family.kind, if gauge { "gauge" } else { "counter" }, "{name}");
     }
     assert_eq!(families.len(), 8);
+}
+
+/// Lanes have series of their own, and the lives of their store.
+#[test]
+fn lanes() {
+    let store: LaneStore<String, 2> = CounterStore::builder().capacity(8).build_lanes().unwrap();
+    let mut registry = Registry::default();
+    for (lane, prefix) in store.lanes().into_iter().zip(["drops", "no_client"]) {
+        let export = Export::new(lane).prefix(prefix).label("session");
+        registry.register_collector(Box::new(export.collector().expect("names")));
+    }
+    store.add("a", [1, 0]);
+    store.add("b", [0, 2]);
+    scrape(&registry);
+    store.add("a", [5, 3]);
+    store.add("b", [7, 9]);
+    store.remove("b");
+    let families = scrape(&registry);
+    assert_eq!(of(&families, "drops"), samples([("session", "a", 5), ("other", "true", 8)]));
+    let no_client = samples([("session", "a", 0), ("session", "b", 9), ("other", "true", 5)]);
+    assert_eq!(of(&families, "no_client"), no_client);
+    for (prefix, recorded) in [("drops", 13.0), ("no_client", 14.0)] {
+        assert_eq!(single(&families, &format!("{prefix}_recorded")), recorded);
+        assert_eq!(single(&families, &format!("{prefix}_admissions")), 2.0);
+        assert_eq!(single(&families, &format!("{prefix}_keys")), 1.0);
+    }
 }
 
 #[test]

@@ -175,6 +175,18 @@ fn keys_of_one_label_share_a_series() {
     assert!(update.series().all(|(&label, series)| series.is_final() == (label == 1)));
 }
 
+/// A key that has nothing is not at the top of anything.
+#[test]
+fn keys_without_units_have_no_series() {
+    let store = CounterStore::<u64>::new(64);
+    let mut top = TopSeries::new(store.clone(), 3);
+    store.add(&1, 0);
+    store.add(&2, 1);
+    assert_eq!(of(&mut top), (map([(2, 0)]), 1));
+    store.add(&1, 1);
+    assert_eq!(of(&mut top), (map([(1, 0), (2, 0)]), 2));
+}
+
 #[test]
 fn none_at_all() {
     let store = CounterStore::<u64>::new(64);
@@ -231,8 +243,9 @@ fn a_label_that_panics() {
     }
     panics.store(false, SeqCst);
     let mut last = 0;
-    for (one, two) in [(7, 0), (8, 1)] {
+    for (one, two, grown) in [(7, 0, 2), (8, 1, 2)] {
         let update = top.update();
+        assert_eq!(update.series().map(|(_, series)| series.growth()).sum::<u64>(), grown);
         assert_eq!(values(&update), map([(1, one), (2, two)]));
         assert_eq!(update.other() + one + two, update.recorded());
         assert!(update.other() >= last);
@@ -304,6 +317,9 @@ impl Model {
 
     fn judge(&self, shown: &Shown, placed: &HashSet<u64>) {
         let barred = |key| self.series.get(key).is_some_and(|s| matches!(s.phase, Phase::Gone(_)));
+        let mut shown = shown.clone();
+        shown.retain(|_, (_, count)| *count > 0);
+        let shown = &shown;
         assert!(placed.len() <= self.n);
         for key in placed {
             assert!(shown.contains_key(key) && !barred(key), "{key} is placed");

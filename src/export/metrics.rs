@@ -5,7 +5,8 @@
 //! use counterclock::export::Export;
 //!
 //! let drops: CounterStore<String> = CounterStore::new(2048);
-//! let mut publisher = Export::new(drops.clone()).prefix("drops").label("session").top(20).publisher()?;
+//! let export = Export::new(drops.clone()).prefix("drops").label("session").top(20);
+//! let mut publisher = export.publisher()?;
 //!
 //! // Now and then, on a timer of yours: to the recorder that is installed.
 //! drops.increment("a");

@@ -2,10 +2,10 @@
 //!
 //! Keys come and go, so they cannot each be a time series for ever. An exporter shows the top n as
 //! labelled series and everything else as one, `other`. What is hard is that `rate()` reads each
-//! fall of a counter as a restart, and adds the whole of what it then shows: were `other` simply the
-//! rest, a key's promotion would take its count out of `other` and show as a burst that never was.
-//! [`TopSeries`] has the rules by which nothing falls and each unit is in one series. The exporters
-//! are thin above it, and off by default, each behind a feature of its own:
+//! fall of a counter as a restart, and adds the whole of what it then shows: were `other` simply
+//! the rest, a key's promotion would take its count out of `other` and show as a burst that never
+//! was. [`TopSeries`] has the rules by which nothing falls and each unit is in one series. The
+//! exporters are thin above it, and off by default, each behind a feature of its own:
 //!
 //! | feature | for | made by |
 //! |---|---|---|
@@ -13,7 +13,8 @@
 //! | `opentelemetry` | observable instruments of a `Meter` | `Export::instruments` |
 //! | `metrics` | the `metrics` facade | `Export::publisher` |
 //!
-//! `Export`, which is there with any of them, sets what they have in common: names, n, how a key becomes a label.
+//! `Export`, which is there with any of them, sets what they have in common: names, n, how a key
+//! becomes a label.
 //!
 //! # Families
 //!
@@ -30,8 +31,8 @@
 //! | `drops_capacity` | | gauge: [`capacity`](Source::capacity) |
 //! | `drops_waiting` | | gauge: [`waiting`](Source::waiting) |
 //!
-//! A chapter with queries, recipes and the arithmetic of series is in
-//! [docs/EXPORTERS.md](https://docs.rs/crate/counterclock/latest/source/docs/EXPORTERS.md).
+//! A chapter with queries, recipes and the arithmetic of series is in the repository:
+//! `docs/EXPORTERS.md`.
 
 #[cfg(any(feature = "metrics", feature = "opentelemetry", feature = "prometheus-client"))]
 mod config;

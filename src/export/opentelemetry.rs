@@ -6,8 +6,8 @@
 //! use opentelemetry::metrics::MeterProvider;
 //! use opentelemetry_sdk::metrics::{InMemoryMetricExporter, SdkMeterProvider};
 //!
-//! let provider =
-//!     SdkMeterProvider::builder().with_periodic_exporter(InMemoryMetricExporter::default()).build();
+//! let exporter = InMemoryMetricExporter::default();
+//! let provider = SdkMeterProvider::builder().with_periodic_exporter(exporter).build();
 //! let drops: CounterStore<String> = CounterStore::new(2048);
 //! let meter = provider.meter("sse");
 //! Export::new(drops.clone()).prefix("drops").label("session").top(20).instruments(&meter)?;
@@ -32,8 +32,8 @@
 //! Both are exact. With *cumulative* temporality a series that is gone is not exported any more,
 //! and one that is back starts at 0, with the start time of the instrument, since the SDK has no
 //! other: who reads it sees a restart. With *delta* temporality the SDK subtracts what it exported
-//! last, and forgets a series that it did not see in one collection; so one that is back starts from
-//! 0 there, too.
+//! last, and forgets a series that it did not see in one collection; so one that is back starts
+//! from 0 there, too.
 //!
 //! Each collection by each reader is an update. With more than one reader, set
 //! [`Export::linger`] to twice the longest interval: a delta reader that did not see that a
@@ -102,7 +102,7 @@ where
         });
     }
 
-    /// From a reading of its own: a view may have dropped the series, and then nothing updates them.
+    /// From a reading of its own: where a view has dropped the series, nothing updates them.
     fn recorded(&self) {
         let series = Arc::clone(&self.series);
         self.counter(&Family::RECORDED, move |observe| {

@@ -8,8 +8,8 @@
 //!
 //! let drops: CounterStore<String> = CounterStore::new(2048);
 //! let mut registry = Registry::default();
-//! let collector = Export::new(drops.clone()).prefix("drops").label("session").top(20).collector()?;
-//! registry.register_collector(Box::new(collector));
+//! let export = Export::new(drops.clone()).prefix("drops").label("session").top(20);
+//! registry.register_collector(Box::new(export.collector()?));
 //!
 //! let scrape = || {
 //!     let mut text = String::new();
@@ -29,9 +29,9 @@
 //! # Created times
 //!
 //! OpenMetrics has a `_created` sample for the time at which a counter started. The encoder of
-//! `prometheus-client` 0.25 writes none for counters and takes none, so there is none here.
-//! Nothing is lost to `rate()` and `increase()`: each series is shown at 0 first. If you want to see
-//! the times, [`StoreCollector::created`] adds them as gauges.
+//! `prometheus-client` 0.25 writes none for counters and takes none, so there is none here. Nothing
+//! is lost to `rate()` and `increase()`: each series is shown at 0 first. If you want to see the
+//! times, [`StoreCollector::created`] adds them as gauges.
 
 use std::fmt::{self, Result};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -21,7 +21,7 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 /// else.
 ///
 /// Each [`update`](Self::update) takes a snapshot and *attributes* what was added since the last
-/// one:
+/// one. The top n are those of the largest counts above 0.
 ///
 /// - What was added to a key that has a series goes to that series, ended lives included.
 /// - All else goes to `other`: other keys, rejected units, and what a key had before its series
@@ -32,22 +32,22 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 /// - It **starts at 0** when its key is promoted to the top n, and has the time of that as its
 ///   [created time](Series::created). What its key had before stays in `other`.
 /// - It is **shown once more, final**, when its key has left the top n, has ended or was removed.
-///   Then it goes. Its units go with it, and not back to `other`: they were shown once, and `rate()`
-///   would count them again.
+///   Then it goes. Its units go with it, and not back to `other`: they were shown once, and
+///   `rate()` would count them again.
 /// - If its key is back among the top n at the very next update, or while the series
-///   [lingers](Self::linger), it **goes on**; what was added in between is in `other`. A key that is
-///   back later starts a new series at 0, with a later created time.
+///   [lingers](Self::linger), it **goes on**; what was added in between is in `other`. A key that
+///   is back later starts a new series at 0, with a later created time.
 /// - A key that has a series **keeps its place** until another's count exceeds its own by more than
-///   an eighth: two keys of nearly equal counts that took turns would leave a series behind for each
-///   turn, in every database that is fed with them.
+///   an eighth: two keys of nearly equal counts that took turns would leave a series behind for
+///   each turn, in every database that is fed with them.
 ///
 /// # What is exact
 ///
-/// `other`, and each series from its created time on, never fall. The increase of `other` and of all
-/// series, those that went included, is exactly what was recorded: `sum(increase(...))` and
-/// `sum(rate(...))` are right, by the lines of the table in [`export`](super). The sum over the
-/// series that are *shown* falls when one goes; the total that never falls is
-/// [`Update::recorded`]. All numbers are modulo 2^64.
+/// `other`, and each series from its created time on, never fall. The increase of `other` and of
+/// all series, those that went included, is exactly what was recorded: so `sum(increase(...))` and
+/// `sum(rate(...))` miss nothing and count nothing twice. The plain sum over the series that are
+/// *shown* falls when one goes; the total that never falls is [`Update::recorded`]. All numbers are
+/// modulo 2^64.
 ///
 /// # Several readers
 ///
@@ -72,8 +72,10 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 /// store.add("a", 2);
 /// store.add("b", 1);
 /// let update = series.update();
-/// let shown: Vec<_> = update.series().map(|(key, series)| (key.as_str(), series.value())).collect();
-/// assert_eq!((shown, update.other(), update.recorded()), (vec![("a", 2)], 6, 8));
+/// for (key, series) in update.series() {
+///     assert_eq!((key.as_str(), series.value()), ("a", 2));
+/// }
+/// assert_eq!((update.other(), update.recorded()), (6, 8));
 /// ```
 pub struct TopSeries<S: Source, L = <S as Source>::Key> {
     source: S,
@@ -125,7 +127,7 @@ impl Series {
         self.value
     }
 
-    /// What the last update has added to it.
+    /// What the last update has added to it, and updates that panicked since the one before.
     #[must_use]
     pub fn growth(&self) -> u64 {
         self.growth
@@ -226,15 +228,15 @@ where
 
     /// Takes a snapshot and attributes what was added since the last update.
     ///
-    /// If the user's code panics (a key's `Hash`, `Eq` or `Clone`, or the label's), what was added
-    /// since the last update goes to `other`, and everything else said of the series stays true.
+    /// If the user's code panics (a key's `Hash`, `Eq` or `Clone`, or the label's), what is added
+    /// until the next update may go to `other`; all else that is said of the series stays true.
     pub fn update(&mut self) -> Update<'_, L> {
         let now = self.clock.now();
         // Taken, for the sake of a panic: nothing is attributed twice.
         let previous = self.previous.take();
         let places = mem::take(&mut self.places);
 
-        self.forget(now);
+        self.forget(now, previous.is_some());
         let mut snapshot = self.source.snapshot();
         if let Some(previous) = previous {
             self.attribute(now, &snapshot, &previous, &places);
@@ -253,9 +255,11 @@ where
     }
 
     /// Forgets series of which all readers have seen that they are gone.
-    fn forget(&mut self, now: Instant) {
+    fn forget(&mut self, now: Instant, growth_was_seen: bool) {
         self.series.retain(|_, series| {
-            series.growth = 0;
+            if growth_was_seen {
+                series.growth = 0;
+            }
             !matches!(series.phase, Phase::Gone(since) if now.duration_since(since) >= self.linger)
         });
     }
@@ -291,7 +295,8 @@ where
         let rank = |(key, count): (&_, u64)| {
             if before.contains_key(key) { 18 * count + 1 } else { 16 * count }
         };
-        let mut ranked: Vec<_> = snapshot.iter().map(|found| (rank(found), found.0)).collect();
+        let counted = snapshot.iter().filter(|found| found.1 > 0);
+        let mut ranked: Vec<_> = counted.map(|found| (rank(found), found.0)).collect();
         if self.n < ranked.len() {
             ranked.select_nth_unstable_by(self.n, |a, b| b.0.cmp(&a.0));
             ranked.truncate(self.n);

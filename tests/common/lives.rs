@@ -78,7 +78,7 @@ impl Lives {
         }
     }
 
-    /// The lives that a snapshot which was just taken should show, after it has ended the idle ones.
+    /// The lives that a snapshot which was just taken should show; it has ended the idle ones.
     pub fn shown(&mut self, snapshot: &Snapshot<u64>) -> Shown {
         self.hear();
         let shown: Shown =
