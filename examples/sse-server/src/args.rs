@@ -5,6 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::RangedI64ValueParser;
 
 const IDLE_TTL: Duration = Duration::from_secs(30 * 60);
 /// So that lives are seen to expire within seconds.
@@ -34,11 +35,13 @@ pub struct Args {
     pub idle_ttl: Option<Duration>,
 
     /// Events that wait for one client, at most; any more are dropped
-    #[arg(long, default_value_t = 32, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, default_value_t = 32, value_name = "EVENTS", value_parser = from_1_to(65_536))]
     pub buffer: u32,
 
     /// Clients at once, at most; any more get 503
-    #[arg(long, default_value_t = 10_000, value_name = "CLIENTS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long, default_value_t = 10_000, value_name = "CLIENTS", value_parser = from_1_to(1_000_000)
+    )]
     pub max_clients: u32,
 
     /// Run a load inside: sessions that come and go, slow clients, publishers
@@ -48,6 +51,10 @@ pub struct Args {
     /// Events a second that the demo publishes, at its peak
     #[arg(long, default_value = "10000", value_name = "EVENTS", requires = "demo")]
     pub demo_rate: NonZeroU32,
+}
+
+fn from_1_to(most: i64) -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=most)
 }
 
 impl Args {

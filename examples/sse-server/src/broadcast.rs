@@ -1,7 +1,7 @@
 //! Who listens: the clients of each session, each with a bounded buffer.
 //!
-//! An event that finds a buffer full is dropped for that client and counted; nobody waits for a slow
-//! one. A session is here while it has a client, so that the registry is bounded by what is
+//! An event that finds a buffer full is dropped for that client and counted; nobody waits for a
+//! slow one. A session is here while it has a client, so that the registry is bounded by what is
 //! connected. Joining and leaving lock a session's shard, and publishing reads under the same
 //! lock: whoever counts a drop has a client before it, and what the last client's leaving clears
 //! stays cleared.

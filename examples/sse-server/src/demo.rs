@@ -1,7 +1,7 @@
 //! A load inside the process, so that a newcomer sees everything within a minute.
 //!
-//! Visitors come without end, each a session of its own. Events for them meet nobody, since they are
-//! gone: the keys that fill a map for ever. They come in waves: at the crest more than the
+//! Visitors come without end, each a session of its own. Events for them meet nobody, since they
+//! are gone: the keys that fill a map for ever. They come in waves: at the crest more than the
 //! store holds, so that it evicts; in the trough so few that idle ones expire. Listeners join a
 //! session for some seconds and leave. Some of them are slow, so that events are dropped, and when
 //! they leave, their session's counters are removed.

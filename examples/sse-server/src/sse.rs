@@ -1,4 +1,5 @@
-//! Server-Sent Events on the wire: <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
+//! Server-Sent Events on the wire:
+//! <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
 
 use std::convert::Infallible;
 use std::task::Poll;
