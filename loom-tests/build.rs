@@ -14,17 +14,22 @@ fn main() {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
     let mut trees = String::new();
     for (name, base) in BASES {
-        trees += &copy(&out, name, base.patches());
+        trees += &copy(&out, name, *base, base.patches());
     }
     for Mutation { name, base, patch } in MUTATIONS {
-        trees += &copy(&out, name, base.patches().into_iter().chain([patch]));
+        trees += &copy(&out, name, *base, base.patches().into_iter().chain([patch]));
     }
     let names: Vec<_> = MUTATIONS.iter().map(|mutation| mutation.name).collect();
     trees += &format!("pub(crate) const MUTANTS: &[&str] = &{names:?};\n");
     fs::write(out.join("trees.rs"), trees).expect("OUT_DIR is writable");
 }
 /// Writes one copy, in which `crate::` leads to the copy; returns its declaration.
-fn copy<'a>(out: &Path, name: &str, patches: impl IntoIterator<Item = &'a Patch>) -> String {
+fn copy<'a>(
+    out: &Path,
+    name: &str,
+    base: Base,
+    patches: impl IntoIterator<Item = &'a Patch>,
+) -> String {
     let patches: Vec<_> = patches.into_iter().collect();
     let mut applied = 0;
     let to = out.join(name);
@@ -35,6 +40,10 @@ fn copy<'a>(out: &Path, name: &str, patches: impl IntoIterator<Item = &'a Patch>
             continue;
         };
         if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let stem = file.trim_end_matches(".rs");
+        if base.is_layers() && stem != "lib" && !LAYERS.contains(&stem) {
             continue;
         }
         let mut text = fs::read_to_string(&path).expect("readable");
@@ -48,6 +57,7 @@ fn copy<'a>(out: &Path, name: &str, patches: impl IntoIterator<Item = &'a Patch>
             .replace("#[cfg(test)]", "#[cfg(any())]")
             .replace("crate::", &format!("crate::trees::{name}::"));
         let (file, text) = match file {
+            "lib.rs" if base.is_layers() => ("mod.rs", layers()),
             "lib.rs" => ("mod.rs", open(&text)),
             _ => (file, text),
         };
@@ -80,4 +90,9 @@ fn open(lib: &str) -> String {
         None => format!("{line}\n"),
     });
     open.collect()
+}
+
+/// A root with the lower layers alone.
+fn layers() -> String {
+    LAYERS.iter().map(|module| format!("pub(crate) mod {module};\n")).collect()
 }

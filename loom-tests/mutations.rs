@@ -75,7 +75,18 @@ const fn patch(file: &'static str, from: &'static str, to: &'static str) -> Patc
     Patch { file, from, to }
 }
 
+/// The modules below the shards: all that models of single layers need. To compile the rest as well
+/// takes most of the time that the models take.
+const LAYERS: &[&str] = &[
+    "budget", "cell", "clock_list", "entry", "hash", "index", "ledger", "limbo", "policy", "reclaim",
+    "spare", "stripes", "sweep", "sync", "tick",
+];
+
 impl Base {
+    fn is_layers(self) -> bool {
+        matches!(self, Base::Stub | Base::AtOnce | Base::Spares)
+    }
+
     fn patches(self) -> Vec<&'static Patch> {
         let patches: &[&[Patch]] = match self {
             Base::Real => &[],

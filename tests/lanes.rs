@@ -12,6 +12,7 @@ use counterclock::quanta::Clock;
 use counterclock::{
     AtCapacity, Builder, Cause, CounterStore, LaneStore, MAX_COUNT, Rejected, Totals,
 };
+use proptest::prelude::*;
 
 type Ends = Arc<Mutex<Vec<(u64, Vec<u64>, Cause)>>>;
 
@@ -310,4 +311,145 @@ fn a_lane_counts_without_gap_or_repeat() {
     });
     seen.sort_unstable();
     assert!(seen.into_iter().eq(1..=20_000));
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Add(u64, [u64; 3]),
+    AddToOne(u64, usize, u64),
+    AddByHandle([u64; 3]),
+    Remove(u64),
+    Get(u64),
+    Wait(u64),
+    Prune,
+    Clear,
+    Snapshot,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let amount = || prop_oneof![4 => 0..4_u64, 1 => Just(MAX_COUNT - 1), 1 => any::<u64>()];
+    let amounts = move || [amount(), amount(), amount()];
+    let op = prop_oneof![
+        4 => (0..5_u64, amounts()).prop_map(|(key, amounts)| Op::Add(key, amounts)),
+        4 => (0..5_u64, 0..3_usize, amount()).prop_map(|(key, lane, n)| Op::AddToOne(key, lane, n)),
+        2 => amounts().prop_map(Op::AddByHandle),
+        2 => (0..5_u64).prop_map(Op::Remove),
+        1 => (0..5_u64).prop_map(Op::Get),
+        2 => (0..80_u64).prop_map(Op::Wait),
+        1 => Just(Op::Prune),
+        1 => Just(Op::Clear),
+        1 => Just(Op::Snapshot),
+    ];
+    proptest::collection::vec(op, 0..60)
+}
+
+proptest! {
+    /// One thread: every answer and every end is what a plain map of arrays says.
+    #[test]
+    fn what_a_plain_map_says(capacity in 1..4_usize, rejects: bool, ops in ops()) {
+        let (clock, mock) = Clock::mock();
+        let ttl = Duration::from_secs(64);
+        let at_capacity = if rejects { AtCapacity::Reject } else { AtCapacity::Evict };
+        let builder = CounterStore::builder().capacity(capacity).shards(1).at_capacity(at_capacity);
+        let (builder, ends) = listening(builder.idle_ttl(ttl).clock(clock));
+        let store: LaneStore<u64, 3> = builder.build_lanes().unwrap();
+        let lanes = store.lanes();
+        let handle = store.counter(&9);
+        let mut live = HashMap::from([(9, [0; 3])]);
+        let mut sums = [[0_u64; 3]; 5];
+        let mut heard = 0;
+        // What the listener was told is taken out of the map, and what it was told last comes first
+        // where an admission has evicted.
+        let mut hear = |live: &mut HashMap<u64, [u64; 3]>, sums: &mut [[u64; 3]; 5]| {
+            for (key, counts, cause) in &lock(&ends)[heard..] {
+                let known = live.remove(key).expect("it was live");
+                assert_eq!(known.to_vec(), *counts, "{cause:?}");
+                let at = [Cause::Capacity, Cause::Idle, Cause::Removed];
+                let at = at.iter().position(|known| known == cause).expect("known");
+                (0..3).for_each(|lane| sums[at][lane] += counts[lane]);
+            }
+            heard = lock(&ends).len();
+        };
+        for op in ops {
+            let mut count = |live: &mut HashMap<u64, [u64; 3]>,
+                             sums: &mut [[u64; 3]; 5],
+                             key: u64,
+                             amounts: [u64; 3],
+                             answer: Result<[u64; 3], Rejected>| {
+                hear(live, sums);
+                let fits = amounts.map(|n| n.min(MAX_COUNT));
+                let Ok(answer) = answer else {
+                    assert!(rejects && live.len() == capacity && !live.contains_key(&key));
+                    (0..3).for_each(|lane| sums[3][lane] += fits[lane]);
+                    return;
+                };
+                let counts = live.entry(key).or_default();
+                for lane in 0..3 {
+                    counts[lane] = (counts[lane] + fits[lane]).min(MAX_COUNT);
+                    assert!(answer[lane] == counts[lane], "{key}: {answer:?}, not {counts:?}");
+                }
+            };
+            match op {
+                Op::Add(key, amounts) => {
+                    let answer = store.try_add(&key, amounts);
+                    count(&mut live, &mut sums, key, amounts, answer);
+                }
+                Op::AddToOne(key, lane, n) => {
+                    let answer = lanes[lane].try_add(&key, n);
+                    let mut amounts = [0; 3];
+                    amounts[lane] = n;
+                    let all = answer.map(|count| {
+                        let counts = store.get(&key).expect("just counted");
+                        assert_eq!(counts[lane], count);
+                        counts
+                    });
+                    count(&mut live, &mut sums, key, amounts, all);
+                }
+                Op::AddByHandle(amounts) => {
+                    let answer = handle.try_add(amounts);
+                    count(&mut live, &mut sums, 9, amounts, answer);
+                }
+                Op::Remove(key) => {
+                    let before = live.get(&key).copied();
+                    let removed = store.remove(&key);
+                    hear(&mut live, &mut sums);
+                    prop_assert!(!live.contains_key(&key));
+                    prop_assert!(removed.is_none() || removed == before);
+                }
+                Op::Get(key) => {
+                    let counts = store.get(&key);
+                    hear(&mut live, &mut sums);
+                    prop_assert_eq!(counts, live.get(&key).copied());
+                }
+                Op::Wait(seconds) => mock.increment(Duration::from_secs(seconds)),
+                Op::Prune => {
+                    let before = live.len();
+                    let ended = store.prune();
+                    hear(&mut live, &mut sums);
+                    prop_assert_eq!(before - live.len(), ended);
+                }
+                Op::Clear => {
+                    store.clear();
+                    hear(&mut live, &mut sums);
+                    prop_assert!(live.is_empty());
+                }
+                Op::Snapshot => {
+                    let shown: HashMap<_, _> =
+                        store.snapshot().iter().map(|(key, counts)| (*key, counts)).collect();
+                    hear(&mut live, &mut sums);
+                    prop_assert_eq!(&shown, &live);
+                }
+            }
+            prop_assert!(store.len() <= capacity);
+        }
+        store.clear();
+        hear(&mut live, &mut sums);
+        for (lane, totals) in store.totals().into_iter().enumerate() {
+            let [evicted, expired, removed, rejected, _] = sums.map(|sums| sums[lane]);
+            prop_assert_eq!(
+                [totals.evicted, totals.expired, totals.removed, totals.rejected, totals.live],
+                [evicted, expired, removed, rejected, 0]
+            );
+        }
+    }
 }
