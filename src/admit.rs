@@ -12,7 +12,7 @@ use crate::budget::Permit;
 use crate::cell::{Amount, Cause, MAX_COUNT, State};
 use crate::clock_list::Lists;
 use crate::engine::{AtCapacity, Engine, Missed, Touch, sealed};
-use crate::entry::{CORE, Entry, Place, Ref, SHARD, Sealed};
+use crate::entry::{CORE, Entry, Load, Place, Ref, SHARD, Sealed};
 use crate::error::Rejected;
 use crate::hash::KeyHash;
 use crate::index::{Found, Head};
@@ -54,16 +54,17 @@ struct Kit<'a, K> {
 }
 
 impl<K: Send + Sync + 'static> Engine<K> {
-    /// Counts `n` under a key that was not found, and calls `bind` with its entry.
+    /// Counts `n` under a key that was not found, and calls `bind` with its entry and whether that is
+    /// new: else only the first lane was counted.
     ///
     /// The caller is not pinned, so the key is dropped outside pins where it is not needed.
     pub(crate) fn admit<R>(
         &self,
         hash: KeyHash,
         key: K,
-        n: Amount,
+        n: Load<'_>,
         out: &mut Removals<'_, K>,
-        bind: impl FnOnce(Ref<'_, K>) -> R,
+        bind: impl FnOnce(Ref<'_, K>, bool) -> R,
     ) -> Result<(u64, R), Rejected>
     where
         K: Hash + Eq,
@@ -80,10 +81,10 @@ impl<K: Send + Sync + 'static> Engine<K> {
         &self,
         hash: KeyHash,
         key: K,
-        n: Amount,
+        n: Load<'_>,
         (missed, guard): (Missed<K>, Guard),
         out: &mut Removals<'_, K>,
-        bind: impl FnOnce(Ref<'_, K>) -> R,
+        bind: impl FnOnce(Ref<'_, K>, bool) -> R,
     ) -> Result<(u64, R), Rejected>
     where
         K: Hash + Eq,
@@ -92,10 +93,10 @@ impl<K: Send + Sync + 'static> Engine<K> {
         if let Missed(Some(head)) = missed
             && let Some(entry) = self.admit_owned(hash, n, head, &mut kit, &guard, out)
         {
-            let bound = bind(entry);
+            let bound = bind(entry, true);
             drop(guard);
             self.limbo.give_way(hash);
-            return Ok((n.units.min(MAX_COUNT), bound));
+            return Ok((n.first.units.min(MAX_COUNT), bound));
         }
         drop(guard);
         let admitted = self.admit_stepwise(hash, n, kit, out, bind);
@@ -108,7 +109,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     fn admit_owned<'a, 'g>(
         &'a self,
         hash: KeyHash,
-        n: Amount,
+        n: Load<'_>,
         head: Head<K>,
         kit: &mut Kit<'a, K>,
         guard: &'g Guard,
@@ -218,7 +219,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     fn publish<'a, 'g>(
         &'a self,
         hash: KeyHash,
-        n: Amount,
+        n: Load<'_>,
         head: Head<K>,
         mut slot: Slot<'a, K>,
         kit: &mut Kit<'a, K>,
@@ -244,12 +245,12 @@ impl<K: Send + Sync + 'static> Engine<K> {
 
     /// What the life begins with.
     #[inline]
-    fn begin(&self, entry: &mut Entry<K>, n: Amount, known: Option<bool>) {
+    fn begin(&self, entry: &mut Entry<K>, n: Load<'_>, known: Option<bool>) {
         // The clock again: making room may have taken long.
         let time = self.time();
-        entry.prepare(n, Self::tick(time), known);
+        entry.prepare(n.first, Self::tick(time), known);
         if self.has_extra {
-            entry.begin(self.built.and(time).map(|(_, now)| now));
+            entry.begin(n.others, self.built.and(time).map(|(_, now)| now));
         }
     }
 
@@ -280,10 +281,10 @@ impl<K: Send + Sync + 'static> Engine<K> {
     fn admit_stepwise<R>(
         &self,
         hash: KeyHash,
-        n: Amount,
+        n: Load<'_>,
         kit: Kit<'_, K>,
         out: &mut Removals<'_, K>,
-        bind: impl FnOnce(Ref<'_, K>) -> R,
+        bind: impl FnOnce(Ref<'_, K>, bool) -> R,
     ) -> Result<(u64, R), Rejected>
     where
         K: Hash + Eq,
@@ -300,7 +301,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 Err(why) if !self.is_visible(hash, new, &guard) => {
                     drop(guard);
                     drop(key);
-                    return Err(self.reject(hash, n, why));
+                    return Err(self.reject(hash, n.first, why));
                 }
                 Err(_) => {}
             }
@@ -317,16 +318,16 @@ impl<K: Send + Sync + 'static> Engine<K> {
             Some(Fresh { entry, slot })
         });
         let Some(mut fresh) = fresh else {
-            return Err(self.reject(hash, n, Rejected::Memory));
+            return Err(self.reject(hash, n.first, Rejected::Memory));
         };
         loop {
             let guard = pin();
             let time = self.time();
             let Found { first, head } = self.index.find(hash, fresh.entry.key(), &guard);
             if let Some(entry) = first {
-                match self.touch(&entry, n, time).0 {
+                match self.touch(&entry, n.first, time).0 {
                     Touch::Counted(count) => {
-                        let bound = bind(entry);
+                        let bound = bind(entry, false);
                         // Here, so that a key whose `Drop` panics does not lose what was bound.
                         drop((room, guard));
                         drop(fresh);
@@ -354,7 +355,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
                         // The key goes first: its `Drop` may panic, and then nothing was counted.
                         drop(guard);
                         drop(fresh);
-                        return Err(self.reject(hash, n, why));
+                        return Err(self.reject(hash, n.first, why));
                     }
                 },
             };
@@ -364,9 +365,9 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 Ok(entry) => {
                     fresh.slot.attach();
                     taken.permit.attach();
-                    let bound = bind(entry);
+                    let bound = bind(entry, true);
                     self.settle(entry, &guard);
-                    return Ok((n.units.min(MAX_COUNT), bound));
+                    return Ok((n.first.units.min(MAX_COUNT), bound));
                 }
                 Err(entry) => {
                     fresh.entry = entry;

@@ -88,9 +88,9 @@ impl<K, S> Builder<K, S> {
     /// Keeps when each life began and when it was last used: in [`Removal`] and
     /// [`Snapshot::lives`](crate::Snapshot::lives). Off by default.
     ///
-    /// An entry then has one allocation of 40 bytes more, and each use reads the clock as it does with
+    /// An entry then has one allocation of 32 bytes more, and each use reads the clock as it does with
     /// a TTL. Last use is rounded down to a tick: at most 1/64 of the TTL, or about a second without
-    /// one.
+    /// one; but not to before the life began.
     pub fn times(mut self, times: bool) -> Self {
         self.times = times;
         self
@@ -110,7 +110,7 @@ impl<K, S> Builder<K, S> {
     /// While some thread of the process stays pinned, this many lives can end before new keys are
     /// rejected with [`Rejected::Memory`](crate::Rejected::Memory). With 0, a full store
     /// rejects every new key. In that case alone a store grows by so many entries: by default
-    /// up to 8 MiB, and what the keys have on the heap. Lower it for many small stores.
+    /// up to 8 MiB, and what the keys and lanes have on the heap. Lower it for many small stores.
     pub fn slack(mut self, slack: usize) -> Self {
         self.slack = slack;
         self
@@ -193,6 +193,8 @@ where
     fn build_with(self, lanes: usize) -> Result<CounterStore<K, S>, BuildError> {
         let capacity = self.checked_capacity()?;
         let shard_bits = self.shard_bits(capacity)?;
+        // Before the timer's own beginning: no life began after the present.
+        let built = self.times.then(SystemTime::now);
         let timer = self.timer()?;
         let slack = self.slack;
         let too_large = BuildError::CapacityTooLarge { capacity };
@@ -205,7 +207,6 @@ where
             return Err(BuildError::SlackTooLarge { slack });
         }
         let index = Index::new(buckets.ilog2().max(shard_bits)).ok_or(too_large)?;
-        let built = self.times.then(SystemTime::now);
         let Self { hasher, at_capacity, listener, .. } = self;
         let plan = Plan {
             capacity,

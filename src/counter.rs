@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 
 use crate::cell::{Amount, MAX_COUNT};
 use crate::engine::{Engine, Hit, Touch};
-use crate::entry::{Entry, Ref};
+use crate::entry::{Entry, Load, Ref};
 use crate::error::Rejected;
 use crate::hash::{KeyHash, RandomState};
 use crate::reclaim::pin;
@@ -53,7 +53,7 @@ where
     pub(crate) fn new(store: CounterStore<K, S>, key: K) -> Self {
         let counter = Self { hash: store.hash(&key), store, key, entry: Cell::new(None) };
         // A key that this admits is used for the first time when the handle is.
-        _ = counter.bind(Amount::once(0), Amount::NOTHING);
+        _ = counter.bind(Amount::once(0), Amount::NOTHING.into(), |_, _| ());
         counter
     }
 
@@ -94,20 +94,29 @@ where
     /// As [`CounterStore::try_add`].
     #[inline]
     pub fn try_add(&self, n: u64) -> Result<u64, Rejected> {
+        self.try_add_with(Amount::once(n).into(), |_, _| ()).map(|(count, ())| count)
+    }
+
+    /// As [`CounterStore::try_add_with`].
+    #[inline]
+    pub(crate) fn try_add_with<R>(
+        &self,
+        n: Load<'_>,
+        bind: impl Copy + FnOnce(&Entry<K>, bool) -> R,
+    ) -> Result<(u64, R), Rejected> {
         if let Some(entry) = self.entry.get() {
             let engine = self.store.engine();
             // SAFETY: our hold keeps the entry alive.
             let entry = unsafe { entry.as_ref() };
-            if let (Touch::Counted(count), owes) =
-                engine.touch(entry, Amount::once(n), engine.time())
-            {
+            if let (Touch::Counted(count), owes) = engine.touch(entry, n.first, engine.time()) {
+                let bound = bind(entry, false);
                 if owes {
                     engine.pay(self.hash);
                 }
-                return Ok(count);
+                return Ok((count, bound));
             }
         }
-        self.bind(Amount::once(n), Amount::once(n))
+        self.bind(n.first, n, bind)
     }
 
     /// The count, if the key is live, under this entry or a newer one. Does not count as use.
@@ -135,12 +144,17 @@ where
 
     /// Counts on the key's present entry or a new one, and holds that from now on.
     #[cold]
-    fn bind(&self, amount: Amount, if_new: Amount) -> Result<u64, Rejected> {
+    fn bind<R>(
+        &self,
+        amount: Amount,
+        if_new: Load<'_>,
+        bind: impl Copy + FnOnce(&Entry<K>, bool) -> R,
+    ) -> Result<(u64, R), Rejected> {
         self.release();
         let engine = self.store.engine();
         let mut out = Removals::new(engine);
-        let hold = |entry: Ref<'_, K>| Held::take(engine, entry);
-        let found = engine.hit(self.hash, &self.key, amount, &pin(), hold);
+        let hold = |entry: Ref<'_, K>, is_new| (Held::take(engine, entry), bind(&entry, is_new));
+        let found = engine.hit(self.hash, &self.key, amount, &pin(), |entry| hold(entry, false));
         let result = match found {
             Ok(Hit { count, owes, bound }) => {
                 if owes {
@@ -150,11 +164,11 @@ where
             }
             Err(_) => engine.admit(self.hash, self.key.clone(), if_new, &mut out, hold),
         };
-        let counted = result.map(|(count, held)| {
+        let counted = result.map(|(count, (held, bound))| {
             // What the user's code may have bound meanwhile goes.
             let held = held.map(Held::into_inner);
             self.let_go(self.entry.replace(held));
-            count
+            (count, bound)
         });
         out.deliver();
         counted

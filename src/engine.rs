@@ -487,7 +487,7 @@ impl<K: Eq + Send + Sync + 'static> Engine<K> {
         let core = if self.listener.is_some() { CORE } else { SHARD };
         let (mut live, mut noted) = (0, 0);
         for entry in &linked {
-            entry.cell().validate();
+            entry.validate();
             if entry.cell().look().is_ended() {
                 noted += 1;
             } else {

@@ -81,6 +81,20 @@ struct Written<K> {
     seat: UnsafeCell<Seat<K>>,
 }
 
+/// What a call adds, with which a new life begins: in the first lane, and in the others.
+#[derive(Clone, Copy)]
+pub(crate) struct Load<'a> {
+    pub(crate) first: Amount,
+    pub(crate) others: &'a [u64],
+}
+
+impl From<Amount> for Load<'_> {
+    #[inline]
+    fn from(first: Amount) -> Self {
+        Self { first, others: &[] }
+    }
+}
+
 /// What an entry has besides, in stores with lanes or times.
 pub(crate) struct Extra {
     /// The lanes after the first, whose cell is the entry's own.
@@ -164,10 +178,14 @@ impl<K> Entry<K> {
         self.written.seat.with_mut(seat);
     }
 
-    /// Sets when the life begins, where that is kept; before publication.
-    pub(crate) fn begin(&mut self, now: Option<Now>) {
+    /// Sets what the lanes after the first begin with and, where that is kept, when; before
+    /// publication.
+    pub(crate) fn begin(&mut self, others: &[u64], now: Option<Now>) {
         if let Some(extra) = &mut self.extra {
             extra.began = now;
+            for (lane, &units) in extra.lanes.iter_mut().zip(others) {
+                lane.restart(Amount { units, uses: 0 });
+            }
         }
     }
 
@@ -210,6 +228,17 @@ impl<K> Entry<K> {
     pub(crate) fn lane_units(&self, lane: usize) -> u64 {
         match self.lanes()[lane - 1].read() {
             State::Live(units) | State::Ended(_, units) => units,
+        }
+    }
+
+    /// With nothing in flight.
+    #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
+    pub(crate) fn validate(&self) {
+        self.cell().validate();
+        for lane in self.lanes() {
+            lane.validate();
+            let ended = [self.cell(), lane].map(|cell| cell.look().is_ended());
+            assert_eq!(ended[0], ended[1], "a lane that lives on, or has ended before its life");
         }
     }
 

@@ -2,14 +2,16 @@
 //!
 //! The first lane is the entry's own cell; the others are cells beside it. A use of any lane is first
 //! counted as a use on the own cell, with the units of the first lane or with none, and then adds
-//! its units to the cells of the others. So everything that a store of one counter promises of a
-//! use holds for each lane:
+//! its units to the cells of the others. A life that an admission begins has them all from the
+//! start: else two adds could end each other's lives for ever before either is done. So what a
+//! store of one counter promises of a use holds for each lane:
 //!
 //! - The seal of the own cell decides that the life has ended. The sealer then seals the other
 //!   lanes, and whoever meets the entry before it has finished (a reader, or who puts in the next
 //!   life of the key) helps. An add that meets a sealed lane goes on in the next life.
 //! - The use on the own cell comes after the tick of last use was written: an expirer that has read
-//!   an older tick fails to seal. The policy needs to look at the own cell alone.
+//!   an older tick fails to seal (unless 1024 uses came in between, which look like none). The policy
+//!   needs to look at the own cell alone.
 //!
 //! # Orderings
 //!
@@ -18,6 +20,7 @@
 //!
 //! [`Cell`]: crate::cell::Cell
 
+use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
@@ -25,7 +28,8 @@ use equivalent::Equivalent;
 
 use crate::cell::{Amount, MAX_COUNT, State};
 use crate::counter::Counter;
-use crate::entry::Entry;
+use crate::engine::Engine;
+use crate::entry::{Entry, Load, Ref};
 use crate::error::Rejected;
 use crate::hash::{KeyHash, RandomState};
 use crate::key::ToKey;
@@ -64,7 +68,8 @@ pub(crate) const MAX_LANES: usize = 8;
 ///
 /// A use of the first lane costs what it does in a store of one counter; each other lane that is
 /// added to, one `fetch_add` more. An entry has two allocations more, of 32 bytes and of 16 for each
-/// lane after the first.
+/// lane after the first, and each such lane has totals of 1 to 2 bytes for each counter of the
+/// capacity.
 pub struct LaneStore<K, const L: usize, S = RandomState> {
     store: CounterStore<K, S>,
 }
@@ -88,16 +93,20 @@ impl<const L: usize> Adds<L> {
         if self.next == 0 { self.amounts[0] } else { 0 }
     }
 
-    fn is_done(&self) -> bool {
-        self.next == L
+    /// What is left for the others, with which a new life begins.
+    fn others(&self) -> [u64; MAX_LANES] {
+        let left = |lane| if lane < self.next { 0 } else { self.amounts[lane] };
+        std::array::from_fn(|i| if i + 1 < L { left(i + 1) } else { 0 })
     }
 
-    /// Counts what is left on an entry whose own cell has counted the use.
-    fn on<K>(mut self, entry: &Entry<K>) -> Self {
+    /// After the first lane was counted in a life that has begun with all that was left, or has been
+    /// there: then the others are counted here.
+    fn on<K>(mut self, entry: &Entry<K>, is_new: bool) -> Self {
         self.next = self.next.max(1);
         for (lane, cell) in (1..).zip(entry.lanes()).skip(self.next - 1) {
             let units = self.amounts[lane];
             let added = match cell.read() {
+                _ if is_new => Ok(units.min(MAX_COUNT)),
                 State::Live(count) | State::Ended(_, count) if units == 0 => Ok(count),
                 _ => cell.add_amount(Amount { units, uses: 0 }),
             };
@@ -107,13 +116,31 @@ impl<const L: usize> Adds<L> {
         }
         self
     }
+}
 
-    /// The first lane has counted, unless it had before.
-    fn with_first(mut self, before: usize, count: u64) -> Self {
-        if before == 0 {
-            self.counts[0] = count;
+/// An add in progress. Where a panic of the user's code interrupts it between two lives, what is left
+/// of it is counted as rejected; where nothing was counted yet, nothing is.
+struct Adding<'a, K: Send + Sync + 'static, const L: usize> {
+    engine: &'a Engine<K>,
+    hash: KeyHash,
+    adds: Cell<Adds<L>>,
+}
+
+impl<K: Send + Sync + 'static, const L: usize> Adding<'_, K, L> {
+    /// The first lane's units go with the call.
+    fn reject_rest(&self) {
+        let Adds { amounts, next, .. } = self.adds.get();
+        for (lane, &units) in amounts.iter().enumerate().skip(next.max(1)) {
+            self.engine.reject_units(self.hash, lane, units);
         }
-        self
+    }
+}
+
+impl<K: Send + Sync + 'static, const L: usize> Drop for Adding<'_, K, L> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.adds.get().next > 0 {
+            self.reject_rest();
+        }
     }
 }
 
@@ -198,32 +225,41 @@ where
         Q: ToKey<K> + ?Sized,
     {
         let hash = self.store.hash(key);
-        self.try_add_by(hash, amounts, |adds| {
-            self.store.try_add_with(hash, key, adds.first(), |entry| adds.on(&entry))
+        self.try_add_by(hash, amounts, |n, adds| {
+            let bind = |entry: Ref<'_, K>, is_new| adds.set(adds.get().on(&entry, is_new));
+            self.store.try_add_with(hash, key, n, bind).map(|(first, ())| first)
         })
     }
 
-    /// `once` counts what is left on one life of the key.
+    /// `once` counts what is left on one life of the key, as far as that goes; the count of the first
+    /// lane. Mostly that is all.
     fn try_add_by(
         &self,
         hash: KeyHash,
         amounts: [u64; L],
-        once: impl Fn(Adds<L>) -> Result<(u64, Adds<L>), Rejected>,
+        once: impl Fn(Load<'_>, &Cell<Adds<L>>) -> Result<u64, Rejected>,
     ) -> Result<[u64; L], Rejected> {
-        let mut adds = Adds::new(amounts);
+        let adding =
+            Adding { engine: self.store.engine(), hash, adds: Cell::new(Adds::new(amounts)) };
         loop {
-            match once(adds) {
-                Ok((first, after)) => adds = after.with_first(adds.next, first),
+            let before = adding.adds.get();
+            let others = before.others();
+            match once(Load { first: Amount::once(before.first()), others: &others }, &adding.adds)
+            {
+                Ok(first) if before.next == 0 => {
+                    let mut after = adding.adds.get();
+                    after.counts[0] = first;
+                    adding.adds.set(after);
+                }
+                Ok(_) => {}
                 Err(why) => {
-                    // The first lane's units went with the call.
-                    for (lane, &units) in amounts.iter().enumerate().skip(adds.next.max(1)) {
-                        self.store.engine().reject_units(hash, lane, units);
-                    }
+                    adding.reject_rest();
                     return Err(why);
                 }
             }
-            if adds.is_done() {
-                return Ok(adds.counts);
+            let Adds { counts, next, .. } = adding.adds.get();
+            if next == L {
+                return Ok(counts);
             }
         }
     }
@@ -393,8 +429,15 @@ where
         };
         let hash = self.store.hash(key);
         let amount = Amount { units: n, uses: 0 };
+        let mut others = [0; MAX_LANES];
+        others[other] = n;
+        let load = Load { first: Amount::once(0), others: &others };
+        let add = |entry: Ref<'_, K>, is_new| match is_new {
+            true => Ok(n.min(MAX_COUNT)),
+            false => entry.lanes()[other].add_amount(amount),
+        };
         loop {
-            match self.store.try_add_with(hash, key, 0, |e| e.lanes()[other].add_amount(amount)) {
+            match self.store.try_add_with(hash, key, load, add) {
                 Ok((_, Ok(count))) => return Ok(count),
                 // The life has ended meanwhile.
                 Ok((_, Err(_))) => {}
@@ -484,14 +527,9 @@ where
     ///
     /// As there.
     pub fn try_add(&self, amounts: [u64; L]) -> Result<[u64; L], Rejected> {
-        self.store.try_add_by(self.counter.hash(), amounts, |adds| {
-            let count = self.counter.try_add(adds.first())?;
-            // Without one, the life that has counted is over already.
-            let after = self
-                .counter
-                .entry()
-                .map_or(Adds { next: adds.next.max(1), ..adds }, |entry| adds.on(entry));
-            Ok((count, after))
+        self.store.try_add_by(self.counter.hash(), amounts, |n, adds| {
+            let bind = |entry: &Entry<K>, is_new| adds.set(adds.get().on(entry, is_new));
+            self.counter.try_add_with(n, bind).map(|(first, ())| first)
         })
     }
 
@@ -570,7 +608,7 @@ mod tests {
     use super::*;
     use crate::cell::Cause;
     use crate::quanta::Clock;
-    use crate::stop::{run_to, turn};
+    use crate::stop::{Stopped, run_to, turn};
 
     type Store = LaneStore<u64, 3>;
 
@@ -613,7 +651,8 @@ mod tests {
                 let is_first_counted = removed.is_some_and(|ended| ended[0] == before[0] + 1);
                 parted += u64::from(is_first_counted && next != [0; 3]);
             }
-            assert!(parted > 0, "no removal came between two lanes");
+            // A new life begins with all of them.
+            assert_eq!(parted > 0, !is_new, "removals that came between two lanes: {parted}");
         }
     }
 
@@ -678,6 +717,36 @@ mod tests {
         assert!(ended > 0, "nothing expired");
     }
 
+    /// At capacity 1 two adds do not end each other's lives for ever, though each goes on whenever the
+    /// other's key is the one that is live: a life begins with all lanes.
+    #[test]
+    fn two_adds_for_one_place_come_to_an_end() {
+        let _turn = turn();
+        let store: Store =
+            CounterStore::builder().capacity(1).shards(1).build_lanes().expect("a store");
+        let start = |key: u64| {
+            let own = store.clone();
+            run_to(0, move || own.try_add(&key, [1, 2, 3]))
+        };
+        let mut adds = [0, 1].map(|key| Some(start(key).expect("it has steps")));
+        let finished = (0..4 * STEPS).find_map(|round| {
+            let key = round % 2;
+            while !store.contains(&key) {
+                let add = adds[key as usize].take().expect("it stands");
+                match add.go_on_to(0) {
+                    Ok(add) => adds[key as usize] = Some(add),
+                    Err(counts) => return Some(counts),
+                }
+            }
+            None
+        });
+        let others: Vec<_> = adds.into_iter().flatten().map(Stopped::go_on).collect();
+        assert_eq!(finished, Some(Ok([1, 2, 3])), "and {others:?}");
+        let first = store.totals()[0];
+        assert_eq!(sums(&store).map(|sums| sums[0]), [2, 4, 6]);
+        assert_eq!(first.evicted + first.live, 2, "each life had its units");
+    }
+
     /// What an [`Adds`] has counted is not counted again on the next life.
     #[test]
     fn the_rest_goes_on_elsewhere() {
@@ -689,11 +758,14 @@ mod tests {
         };
         let (first, second) = (entry(&[2, 3]), entry(&[]));
         let adds = Adds::new([1, 2, 3, 0]);
-        let half = adds.on(&first).with_first(adds.next, 1);
-        assert_eq!((half.next, half.first(), half.is_done()), (2, 0, false));
-        let whole = half.on(&second).with_first(half.next, 100);
-        assert!(whole.is_done());
-        assert_eq!(whole.counts, [1, 2, 3, 0]);
+        assert_eq!((adds.first(), adds.others()[..3].to_vec()), (1, vec![2, 3, 0]));
+        let half = adds.on(&first, false);
+        assert_eq!((half.next, half.first(), half.counts), (2, 0, [0, 2, 0, 0]));
+        assert_eq!(half.others()[..3], [0, 3, 0]);
+        let whole = half.on(&second, false);
+        assert_eq!((whole.next, whole.counts), (4, [0, 2, 3, 0]));
+        // A new life has begun with it.
+        assert_eq!(half.on(&entry(&[]), true).counts, [0, 2, 3, 0]);
         assert_eq!(all::<_, 4>(&first, 1), [1, 2, 0, 0]);
         assert_eq!(all::<_, 4>(&second, 0), [0, 0, 3, 0]);
     }

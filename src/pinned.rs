@@ -112,7 +112,8 @@ where
         drop(self.guard.take());
         let engine = self.store.engine();
         let mut out = Removals::new(engine);
-        let admitted = engine.admit(hash, key.to_key(), Amount::once(n), &mut out, |_| ());
+        let load = Amount::once(n).into();
+        let admitted = engine.admit(hash, key.to_key(), load, &mut out, |_, _| ());
         out.deliver();
         admitted.map(|(count, ())| count)
     }

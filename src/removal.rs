@@ -97,13 +97,14 @@ impl<'s, K: Send + Sync + 'static> Removals<'s, K> {
                 let others = held.lanes().len();
                 (1..=others).for_each(|lane| lanes[lane] = held.lane_units(lane));
                 let calendar = self.engine.calendar();
+                let times = calendar.and_then(|c| c.times(held.began(), held.last_tick()));
                 let removal = Removal {
                     key: held.key(),
                     count,
                     cause,
                     lanes: &lanes[..=others],
-                    created: calendar.and_then(|calendar| Some(calendar.at(held.began()?))),
-                    last_used: calendar.map(|calendar| calendar.of_tick(held.last_tick())),
+                    created: times.map(|(created, _)| created),
+                    last_used: times.map(|(_, last_used)| last_used),
                 };
                 let result = catch_unwind(AssertUnwindSafe(|| listener(&removal)));
                 if let Err(panic) = result {

@@ -116,10 +116,10 @@ struct Shown<K> {
     tick: u64,
 }
 
-// SAFETY: the pointers are holds on entries, which any thread may read and let go of.
-unsafe impl<K: Send + Sync + 'static> Send for Snapshot<K> {}
+// SAFETY: the pointer is a hold on an entry, which any thread may read and let go of.
+unsafe impl<K: Send + Sync + 'static> Send for Shown<K> {}
 // SAFETY: as above; nothing changes through a shared snapshot.
-unsafe impl<K: Send + Sync + 'static> Sync for Snapshot<K> {}
+unsafe impl<K: Send + Sync + 'static> Sync for Shown<K> {}
 
 // It changes nothing while it is shared, so a panic finds and leaves it whole.
 impl<K: Send + Sync + 'static> UnwindSafe for Snapshot<K> {}
@@ -236,11 +236,14 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
 
     /// The lives that it shows, in no order: as [`iter`](Self::iter), with their times.
     pub fn lives(&self) -> impl ExactSizeIterator<Item = Life<'_, K>> {
-        self.shown.iter().map(|shown| Life {
-            key: shown.entry().key(),
-            count: shown.count,
-            created: self.calendar.and_then(|calendar| Some(calendar.at(shown.entry().began()?))),
-            last_used: self.calendar.map(|calendar| calendar.of_tick(shown.tick)),
+        self.shown.iter().map(|shown| {
+            let times = self.calendar.and_then(|c| c.times(shown.entry().began(), shown.tick));
+            Life {
+                key: shown.entry().key(),
+                count: shown.count,
+                created: times.map(|(created, _)| created),
+                last_used: times.map(|(_, last_used)| last_used),
+            }
         })
     }
 
@@ -312,11 +315,6 @@ impl<K: fmt::Debug + Send + Sync + 'static> fmt::Debug for Snapshot<K> {
 
 /// The counters of a [`Snapshot`].
 pub struct Iter<'a, K>(std::slice::Iter<'a, Shown<K>>);
-
-// SAFETY: it gives out shared references to keys, which the snapshot that it borrows keeps alive.
-unsafe impl<K: Sync> Send for Iter<'_, K> {}
-// SAFETY: as above; `next` wants it whole.
-unsafe impl<K: Sync> Sync for Iter<'_, K> {}
 
 impl<'a, K> Iterator for Iter<'a, K> {
     type Item = (&'a K, u64);

@@ -13,7 +13,7 @@ use crate::builder::Builder;
 use crate::cell::{Amount, MAX_COUNT};
 use crate::counter::Counter;
 use crate::engine::{Engine, Hit, Missed};
-use crate::entry::Ref;
+use crate::entry::{Load, Ref};
 use crate::error::Rejected;
 use crate::hash::{KeyHash, RandomState};
 use crate::key::ToKey;
@@ -186,23 +186,25 @@ where
     where
         Q: ToKey<K> + ?Sized,
     {
-        self.try_add_with(self.hash(key), key, n, |_| ()).map(|(count, ())| count)
+        self.try_add_with(self.hash(key), key, Amount::once(n).into(), |_, _| ())
+            .map(|(count, ())| count)
     }
 
-    /// Calls `bind` with the entry on which it has counted.
+    /// Counts in the first lane and, where a life begins, in the others; calls `bind` with the entry
+    /// and whether it is new. Returns the count of the first.
     #[inline]
     pub(crate) fn try_add_with<Q, R>(
         &self,
         hash: KeyHash,
         key: &Q,
-        n: u64,
-        bind: impl Copy + FnOnce(Ref<'_, K>) -> R,
+        n: Load<'_>,
+        bind: impl Copy + FnOnce(Ref<'_, K>, bool) -> R,
     ) -> Result<(u64, R), Rejected>
     where
         Q: ToKey<K> + ?Sized,
     {
         let guard = pin();
-        match self.engine().hit(hash, key, Amount::once(n), &guard, bind) {
+        match self.engine().hit(hash, key, n.first, &guard, |entry| bind(entry, false)) {
             Ok(Hit { count, owes, bound }) => {
                 drop(guard);
                 if owes {
@@ -210,7 +212,7 @@ where
                 }
                 Ok((count, bound))
             }
-            Err(missed) => self.admit_form(hash, key, Amount::once(n), missed, guard, bind),
+            Err(missed) => self.admit_form(hash, key, n, missed, guard, bind),
         }
     }
 
@@ -244,7 +246,11 @@ where
                 Ok(count)
             }
             Err(missed) => {
-                let admitted = engine.admit_missed(hash, key, n, (missed, guard), out, bind);
+                let load = n.into();
+                let admitted =
+                    engine.admit_missed(hash, key, load, (missed, guard), out, |entry, _| {
+                        bind(entry)
+                    });
                 admitted.map(|(count, ())| count)
             }
         }
@@ -274,10 +280,10 @@ where
         &self,
         hash: KeyHash,
         key: &Q,
-        n: Amount,
+        n: Load<'_>,
         missed: Missed<K>,
         guard: Guard,
-        bind: impl FnOnce(Ref<'_, K>) -> R,
+        bind: impl FnOnce(Ref<'_, K>, bool) -> R,
     ) -> Result<(u64, R), Rejected>
     where
         Q: ToKey<K> + ?Sized,

@@ -54,7 +54,8 @@ impl Timer {
     pub(crate) fn expired(&self, tick: u64, now: Now) -> bool {
         // Saturating: a mock clock can stand anywhere.
         let end_of_tick = tick.saturating_add(1).saturating_mul(1 << self.shift);
-        now.0 >= end_of_tick.saturating_add(self.ttl)
+        // Where the sum does not fit, the clock cannot get there.
+        end_of_tick.checked_add(self.ttl).is_some_and(|end| now.0 >= end)
     }
 
     /// The tick of seven eighths of a TTL ago.
@@ -80,14 +81,16 @@ pub(crate) struct Calendar {
 }
 
 impl Calendar {
-    pub(crate) fn at(self, Now(nanos): Now) -> SystemTime {
+    fn at(self, Now(nanos): Now) -> SystemTime {
         // Beyond what the system's time can say, a mock clock has been set there.
         self.built.checked_add(Duration::from_nanos(nanos)).unwrap_or(self.built)
     }
 
-    /// When a tick began.
-    pub(crate) fn of_tick(self, tick: u64) -> SystemTime {
-        self.at(Now(tick.saturating_mul(1 << self.shift)))
+    /// When a life began that has kept that, and when it was last used: in this tick.
+    pub(crate) fn times(self, began: Option<Now>, tick: u64) -> Option<(SystemTime, SystemTime)> {
+        let began = began?;
+        let used = Now(tick.saturating_mul(1 << self.shift)).max(began);
+        Some((self.at(began), self.at(used)))
     }
 }
 

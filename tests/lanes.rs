@@ -3,6 +3,8 @@
 mod common;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -191,6 +193,63 @@ fn what_was_added_to_a_lane_between_two_snapshots() {
     assert!(second.since(&earlier.lanes()[0]).is_err(), "another lane");
 }
 
+/// A listener that panics leaves no half of an add behind.
+#[test]
+fn a_panicking_listener() {
+    let panics = Arc::new(AtomicBool::new(false));
+    let does = Arc::clone(&panics);
+    let store: LaneStore<u64, 2> = CounterStore::builder()
+        .capacity(1)
+        .shards(1)
+        .on_removal(move |_| assert!(!does.load(Ordering::SeqCst), "listener"))
+        .build_lanes()
+        .unwrap();
+    let handle = store.counter(&1);
+    let [_, lane] = store.lanes();
+    let adds: [(u64, &dyn Fn()); 3] = [
+        (1, &|| _ = handle.add([10, 20])),
+        (2, &|| _ = store.add(&2, [10, 20])),
+        (3, &|| _ = lane.add(&3, 20)),
+    ];
+    let mut units = [0, 0];
+    for (key, add) in adds {
+        store.add(&9, [1, 1]);
+        panics.store(true, Ordering::SeqCst);
+        assert!(catch_unwind(AssertUnwindSafe(add)).is_err(), "{key}");
+        panics.store(false, Ordering::SeqCst);
+        let added = if key == 3 { [0, 20] } else { [10, 20] };
+        assert_eq!(store.get(&key), Some(added), "{key}");
+        units = [units[0] + added[0] + 1, units[1] + added[1] + 1];
+        assert_eq!(recorded(&store), units, "{key}");
+    }
+}
+
+/// Every life that ends has in each lane what some call added.
+#[test]
+fn no_life_ends_half_begun() {
+    let half = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&half);
+    let store: LaneStore<u64, 3> = CounterStore::builder()
+        .capacity(1)
+        .shards(1)
+        .on_removal(move |end| {
+            if end.lanes.contains(&0) {
+                lock(&told).push(end.lanes.to_vec());
+            }
+        })
+        .build_lanes()
+        .unwrap();
+    thread::scope(|scope| {
+        for first in [0, 20_000, 40_000] {
+            let store = &store;
+            scope
+                .spawn(move || (first..first + 20_000).for_each(|key| _ = store.add(&key, [1; 3])));
+        }
+    });
+    assert!(lock(&half).is_empty(), "{:?}", lock(&half));
+    assert_eq!(recorded(&store), [60_000; 3]);
+}
+
 /// The store's handles are kept apart from their strong ones.
 #[test]
 fn weak_handles() {
@@ -203,6 +262,19 @@ fn weak_handles() {
     assert_eq!(weak.upgrade().expect("a lane keeps it alive").len(), 1);
     drop(lane);
     assert!(weak.upgrade().is_none());
+}
+
+#[test]
+fn what_may_go_to_other_threads() {
+    fn is_send<T: Send>(_: &T) {}
+    fn is_sync<T: Sync>(_: &T) {}
+    let store: LaneStore<String, 2> = CounterStore::builder().capacity(2).build_lanes().unwrap();
+    is_send(&store.counter("a"));
+    let snapshot = store.snapshot();
+    is_send(&snapshot);
+    is_send(&snapshot.iter());
+    is_send(&snapshot.lanes()[0].lives());
+    is_sync(&(&store, &store.lanes(), &snapshot, &store.downgrade()));
 }
 
 #[test]

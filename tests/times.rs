@@ -79,6 +79,31 @@ fn times_without_a_ttl() {
     assert!(!format!("{store:?}").contains("idle_ttl: Some"));
 }
 
+/// Whatever the tick and however long building the store took: created, used, now.
+#[test]
+fn times_are_in_order() {
+    for capacity in [1000, 100_000, 4_000_000] {
+        let builder = CounterStore::<u64>::builder().capacity(capacity).times(true);
+        let store = builder.build().unwrap();
+        store.increment(&1);
+        let snapshot = store.snapshot();
+        let life = snapshot.lives().next().expect("one");
+        let (created, used) = (life.created.unwrap(), life.last_used.unwrap());
+        assert!(created <= used && used <= SystemTime::now(), "{capacity}: {created:?}, {used:?}");
+    }
+}
+
+/// A clock that stands at its end is not past any TTL.
+#[test]
+fn the_end_of_time() {
+    let (clock, mock) = Clock::mock();
+    let builder = CounterStore::<u64>::builder().capacity(8).clock(clock).times(true);
+    let store = builder.build().unwrap();
+    store.increment(&1);
+    mock.increment(u64::MAX - mock.value());
+    assert_eq!((store.get(&1), store.increment(&1)), (Some(1), 2));
+}
+
 #[test]
 fn nothing_is_kept_unless_it_is_asked_for() {
     let store: CounterStore<u64> =
