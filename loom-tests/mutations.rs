@@ -959,8 +959,14 @@ const MUTATIONS: &[Mutation] = &[
         "still_uses_no_lane",
         patch(
             "store.rs",
-            "hit(hash, key, Amount::once(n), &guard, bind)",
-            "hit(hash, key, Amount { units: n, uses: (n > 0).into() }, &guard, bind)",
+            "hit(hash, key, n.first, &guard, |entry| bind(entry, false))",
+            "hit(
+                hash,
+                key,
+                Amount { units: n.first.units, uses: (n.first.units > 0).into() },
+                &guard,
+                |entry| bind(entry, false),
+            )",
         ),
     ),
     still(
