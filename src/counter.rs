@@ -94,29 +94,47 @@ where
     /// As [`CounterStore::try_add`].
     #[inline]
     pub fn try_add(&self, n: u64) -> Result<u64, Rejected> {
-        self.try_add_with(Amount::once(n).into(), |_, _| ()).map(|(count, ())| count)
+        if let Some((_, count, owes)) = self.touch(Amount::once(n)) {
+            if owes {
+                self.store.engine().pay(self.hash);
+            }
+            return Ok(count);
+        }
+        self.bind_alone(Amount::once(n))
     }
 
     /// As [`CounterStore::try_add_with`].
-    #[inline]
     pub(crate) fn try_add_with<R>(
         &self,
         n: Load<'_>,
         bind: impl Copy + FnOnce(&Entry<K>, bool) -> R,
     ) -> Result<(u64, R), Rejected> {
-        if let Some(entry) = self.entry.get() {
-            let engine = self.store.engine();
-            // SAFETY: our hold keeps the entry alive.
-            let entry = unsafe { entry.as_ref() };
-            if let (Touch::Counted(count), owes) = engine.touch(entry, n.first, engine.time()) {
-                let bound = bind(entry, false);
-                if owes {
-                    engine.pay(self.hash);
-                }
-                return Ok((count, bound));
+        if let Some((entry, count, owes)) = self.touch(n.first) {
+            let bound = bind(entry, false);
+            if owes {
+                self.store.engine().pay(self.hash);
             }
+            return Ok((count, bound));
         }
         self.bind(n.first, n, bind)
+    }
+
+    /// Counts on the entry that it holds, if that lives: as [`Engine::touch`].
+    #[inline(always)]
+    fn touch(&self, n: Amount) -> Option<(&Entry<K>, u64, bool)> {
+        let engine = self.store.engine();
+        // SAFETY: our hold keeps the entry alive, and is not let go of while the caller has the
+        // reference.
+        let entry = unsafe { self.entry.get()?.as_ref() };
+        match engine.touch(entry, n, engine.time()) {
+            (Touch::Counted(count), owes) => Some((entry, count, owes)),
+            _ => None,
+        }
+    }
+
+    #[cold]
+    fn bind_alone(&self, n: Amount) -> Result<u64, Rejected> {
+        self.bind(n, n.into(), |_, _| ()).map(|(count, ())| count)
     }
 
     /// The count, if the key is live, under this entry or a newer one. Does not count as use.

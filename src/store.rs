@@ -192,7 +192,7 @@ where
 
     /// Counts in the first lane and, where a life begins, in the others; calls `bind` with the entry
     /// and whether it is new. Returns the count of the first.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_add_with<Q, R>(
         &self,
         hash: KeyHash,
