@@ -56,7 +56,7 @@ struct Args {
     stay: u64,
 
     /// Every so many-th client does not read
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 200)]
     slow_every: usize,
 
     /// The server's
