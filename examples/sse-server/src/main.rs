@@ -20,12 +20,16 @@ use anyhow::{Context, Result, anyhow};
 use clap::{CommandFactory, Parser};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
 use crate::args::Args;
 use crate::broadcast::Broadcaster;
 use crate::counters::Counters;
+
+/// Open beside the clients: the listener, other requests, the runtime's own.
+const OTHER_FILES: u64 = 512;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -60,6 +64,7 @@ fn log_to_stderr(args: &Args) {
 #[tokio::main]
 async fn run(args: &Args, counters: Counters) -> Result<()> {
     let stop = CancellationToken::new();
+    allow_files(args);
     let listener = listen(args).await?;
     let address = listener.local_addr().context("the address that was bound")?;
     let broadcaster = Broadcaster::new(counters, args.buffer as usize, args.max_clients as usize);
@@ -93,6 +98,19 @@ async fn listen(args: &Args) -> Result<TcpListener> {
         }
         _ => anyhow::Error::new(error).context(format!("cannot listen on {address}")),
     })
+}
+
+/// Each client is an open file, and many systems allow 1024 until a process asks for more. Where
+/// fewer are to be had, clients beyond them wait to be accepted, and are not told that it is full.
+fn allow_files(args: &Args) {
+    let files = u64::from(args.max_clients) + OTHER_FILES;
+    match rlimit::increase_nofile_limit(files) {
+        Ok(limit) if limit < files => {
+            warn!(limit, "fewer open files than --max-clients needs: raise ulimit -Hn");
+        }
+        Ok(_) => {}
+        Err(error) => warn!(%error, "cannot ask for more open files"),
+    }
 }
 
 /// The first signal ends the streams and lets requests finish; the second ends the process.

@@ -231,6 +231,21 @@ async fn places_are_limited() {
 }
 
 /// Sends bytes as they are; what comes back until the server closes.
+/// A client is an open file, and the usual limit is less than `--max-clients` is.
+#[tokio::test]
+async fn more_clients_than_files_that_are_allowed_unasked() {
+    let server = Server::start_with_files(64, 4096, &["--max-clients", "100"]);
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(server.listen("/events/a").await);
+    }
+    assert_eq!(server.snapshot().await.at("clients"), 100);
+    assert!(!server.stop().await.contains("open files"));
+    let server = Server::start_with_files(64, 128, &["--max-clients", "100"]);
+    let log = server.stop().await;
+    assert!(log.contains("fewer open files than --max-clients needs"), "{log}");
+}
+
 async fn raw(server: &Server, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(bytes).await.unwrap();

@@ -33,7 +33,11 @@ pub struct Server {
 impl Server {
     /// On a free port.
     pub fn start(flags: &[&str]) -> Self {
-        let mut child = command(flags)
+        Self::spawn(command(flags))
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command
             .args(["--port", "0"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -52,6 +56,16 @@ impl Server {
         let address = address.parse().unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { child, stderr: Some(stderr), _stdout: stdout, address, http }
+    }
+
+    /// Of a system that allows so many open files until a process asks for more, and then so many.
+    #[cfg(unix)]
+    pub fn start_with_files(soft: u64, hard: u64, flags: &[&str]) -> Self {
+        let limited = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        let server = command(flags);
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(limited).arg(server.get_program()).args(server.get_args());
+        Self::spawn(command)
     }
 
     pub fn url(&self, path: &str) -> String {
