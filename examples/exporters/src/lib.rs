@@ -17,3 +17,7 @@ pub async fn get(app: Router, path: &str) -> String {
     let body = to_bytes(response.into_body(), usize::MAX).await.expect("a body");
     String::from_utf8(body.into()).expect("text")
 }
+
+/// The code in `docs/ASYNC.md`.
+#[doc = include_str!("../../../docs/ASYNC.md")]
+pub mod in_async {}
