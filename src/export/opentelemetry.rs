@@ -3,16 +3,13 @@
 //! ```
 //! use counterclock::CounterStore;
 //! use counterclock::export::Export;
-//! use opentelemetry::metrics::MeterProvider;
-//! use opentelemetry_sdk::metrics::{InMemoryMetricExporter, SdkMeterProvider};
+//! use opentelemetry::global;
 //!
-//! let exporter = InMemoryMetricExporter::default();
-//! let provider = SdkMeterProvider::builder().with_periodic_exporter(exporter).build();
 //! let drops: CounterStore<String> = CounterStore::new(2048);
-//! let meter = provider.meter("sse");
+//! // Of the provider that the application has set up.
+//! let meter = global::meter("sse");
 //! Export::new(drops.clone()).prefix("drops").label("session").top(20).instruments(&meter)?;
 //! drops.increment("a");
-//! # provider.force_flush().unwrap();
 //! # Ok::<(), counterclock::export::ExportError>(())
 //! ```
 //!

@@ -1,5 +1,4 @@
 //! Through the facade, with a recorder that keeps what it is told.
-#![cfg(feature = "metrics")]
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! A real pipeline of the SDK, both temporalities.
-#![cfg(feature = "opentelemetry")]
 
+#[path = "../../../tests/common/mod.rs"]
 mod common;
 
 use std::collections::BTreeMap;
