@@ -53,7 +53,7 @@ pub(crate) const MAX_LANES: usize = 8;
 ///     .build_lanes()?;
 /// assert_eq!(tenants.add("acme", [1, 1500]), [1, 1500]); // one request of 1500 bytes
 ///
-/// let [requests, bytes] = tenants.lanes(); // each like a store of its own
+/// let [requests, bytes] = tenants.lanes(); // count in one, or read it
 /// requests.increment("acme");
 /// assert_eq!(tenants.get("acme"), Some([2, 1500]));
 /// assert_eq!(bytes.top(1), [("acme".to_owned(), 1500)]);
@@ -363,9 +363,10 @@ impl<K, const L: usize, S> fmt::Debug for WeakLaneStore<K, L, S> {
     }
 }
 
-/// One lane of a [`LaneStore`], used like a store of its own. A clone is another handle to it.
+/// One lane of a [`LaneStore`]: counts in it and reads it. A clone is another handle to it.
 ///
-/// What ends a key's life ends it in all lanes, so `remove` and `clear` are the [`LaneStore`]'s.
+/// What ends a key's life ends it in all lanes, so `remove` and `clear` are the [`LaneStore`]'s; so are
+/// `len` and the handles of [`LaneStore::counter`]. There are no striped handles, buffers or pins.
 pub struct Lane<K, S = RandomState> {
     store: CounterStore<K, S>,
     lane: usize,
