@@ -256,6 +256,26 @@ fn a_label_that_panics() {
     }
 }
 
+/// A snapshot that panics takes nothing from a series.
+#[test]
+fn a_listener_that_panics() {
+    let (clock, mock) = Clock::mock();
+    let store = CounterStore::<u64>::builder()
+        .capacity(64)
+        .idle_ttl(TTL)
+        .clock(clock)
+        .on_removal(|_| panic!("as asked"))
+        .build()
+        .expect("a store");
+    let mut top = TopSeries::new(store.clone(), 1);
+    store.add(&1, 10);
+    top.update();
+    store.add(&1, 7);
+    mock.increment(3 * TTL);
+    assert!(catch_unwind(AssertUnwindSafe(|| _ = top.update())).is_err());
+    assert_eq!(of(&mut top), (map([(1, 7)]), 10));
+}
+
 thread_local! {
     /// How many hashes are left before one panics.
     static FUSE: Cell<Option<u32>> = const { Cell::new(None) };
