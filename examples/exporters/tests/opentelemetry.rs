@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -193,6 +194,43 @@ fn a_label_that_panics() {
         let shown = map([("key=1", then(8)), ("key=2", 0), ("other=true", then(112))]);
         assert_eq!(pipeline.collect()["drops"], shown);
     }
+}
+
+/// How many hashes of [`Fused`] keys are left before one panics.
+static FUSE: AtomicU64 = AtomicU64::new(u64::MAX);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fused(u64);
+
+impl Hash for Fused {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        assert_ne!(FUSE.fetch_sub(1, SeqCst), 0, "as asked");
+        self.0.hash(state);
+    }
+}
+
+/// Wherever an update panics, the state that is exported adds up.
+#[test]
+fn a_hash_that_panics() {
+    let blown = (0..).take_while(|&hashes| {
+        let pipeline = Pipeline::new(Temporality::Cumulative);
+        let store = CounterStore::<Fused>::new(64);
+        let export = Export::labelled(store.clone(), |key: &Fused| key.0.to_string());
+        let meter = pipeline.provider.meter("test");
+        export.prefix("drops").top(3).instruments(&meter).expect("names");
+        let add = || (1..4).for_each(|key| _ = store.add(&Fused(key), 10 * key));
+        add();
+        pipeline.collect();
+        add();
+        FUSE.store(hashes, SeqCst);
+        let points = pipeline.collect();
+        let blown = FUSE.swap(u64::MAX, SeqCst) > hashes;
+        let shown: u64 = points["drops"].values().sum();
+        assert_eq!((shown, points["drops_recorded"][""]), (120, 120), "after {hashes}");
+        assert!(points["drops"]["other=true"] >= 60);
+        blown
+    });
+    assert!(blown.count() > 0);
 }
 
 /// Whichever instrument's reading ends the lives.
