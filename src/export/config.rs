@@ -46,8 +46,8 @@ impl<S: Source> Export<S> {
     /// Of a store whose keys become labels by a function. Keys of one label share one series.
     ///
     /// It is called when a key is promoted to the top, under the exporter's lock. If it panics, so
-    /// does the scrape, and the next one tries again. With OpenTelemetry, whose thread a panic would
-    /// end, a collection shows the last state instead.
+    /// does the scrape, and the next one tries again. With OpenTelemetry, whose thread would end
+    /// with it, a collection shows the last state instead.
     pub fn labelled(source: S, value: impl Fn(&S::Key) -> String + Send + Sync + 'static) -> Self {
         Self {
             source,

@@ -160,8 +160,8 @@ fn the_rest_is_below_the_limit() {
     }
 }
 
-/// A panic of the user's code would end the SDK's thread, and all exports with it. The last state is
-/// exported instead: a delta reader that saw nothing would export it all once more.
+/// A panic of the user's code would end the SDK's thread, and all exports with it. The last state
+/// is exported instead: a delta reader that saw nothing would export it all once more.
 #[test]
 fn a_label_that_panics() {
     for temporality in [Temporality::Cumulative, Temporality::Delta] {
