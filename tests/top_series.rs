@@ -2,8 +2,9 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -253,6 +254,65 @@ fn a_label_that_panics() {
         store.add(&1, 1);
         store.add(&2, 1);
     }
+}
+
+/// A snapshot that panics takes nothing from a series.
+#[test]
+fn a_listener_that_panics() {
+    let (clock, mock) = Clock::mock();
+    let store = CounterStore::<u64>::builder()
+        .capacity(64)
+        .idle_ttl(TTL)
+        .clock(clock)
+        .on_removal(|_| panic!("as asked"))
+        .build()
+        .expect("a store");
+    let mut top = TopSeries::new(store.clone(), 1);
+    store.add(&1, 10);
+    top.update();
+    store.add(&1, 7);
+    mock.increment(3 * TTL);
+    assert!(catch_unwind(AssertUnwindSafe(|| _ = top.update())).is_err());
+    assert_eq!(of(&mut top), (map([(1, 7)]), 10));
+}
+
+thread_local! {
+    /// How many hashes are left before one panics.
+    static FUSE: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// A key whose hash may panic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fused(u64);
+
+impl Hash for Fused {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let left = FUSE.get();
+        FUSE.set(left.and_then(|left| left.checked_sub(1)));
+        assert_ne!(left, Some(0), "as asked");
+        self.0.hash(state);
+    }
+}
+
+/// Wherever an update panics: what a series has grown by is shown before it goes.
+#[test]
+fn a_hash_that_panics() {
+    let panics = (0..).take_while(|&hashes| {
+        let store = CounterStore::<Fused>::new(64);
+        let mut top = TopSeries::new(store.clone(), 1);
+        store.add(&Fused(1), 100);
+        top.update();
+        store.add(&Fused(1), 7);
+        store.add(&Fused(2), 1000);
+        FUSE.set(Some(hashes));
+        let panicked = catch_unwind(AssertUnwindSafe(|| _ = top.update())).is_err();
+        FUSE.set(None);
+        let update = top.update();
+        let shown: u64 = update.series().map(|(_, series)| series.value()).sum();
+        assert!(!panicked || shown + update.other() == update.recorded(), "after {hashes}");
+        panicked
+    });
+    assert!(panics.count() > 0);
 }
 
 // ---- against a model --------------------------------------------------------------------------

@@ -18,6 +18,10 @@ const MAX_NAME: usize = 200;
 ///
 /// It is finished by the method of the exporter, each behind its feature: see the table in
 /// [`export`](super).
+///
+/// An exporter holds a lock while it reads. Within it the function of a
+/// [label](Self::labelled) and the store's removal listener are called, the latter for the lives
+/// that the reading finds to have ended. Neither may scrape the same exporter: that is a deadlock.
 #[must_use = "finish it with `collector`, `instruments` or `publisher`"]
 pub struct Export<S: Source> {
     source: S,
@@ -42,7 +46,8 @@ impl<S: Source> Export<S> {
     /// Of a store whose keys become labels by a function. Keys of one label share one series.
     ///
     /// It is called when a key is promoted to the top, under the exporter's lock. If it panics, so
-    /// does the scrape, and the next one tries again.
+    /// does the scrape, and the next one tries again. With OpenTelemetry, whose thread would end
+    /// with it, a collection shows the last state instead.
     pub fn labelled(source: S, value: impl Fn(&S::Key) -> String + Send + Sync + 'static) -> Self {
         Self {
             source,

@@ -55,6 +55,10 @@ where
 /// Publishes a store through the `metrics` facade, made by [`Export::publisher`].
 ///
 /// No thread is started: call [`publish`](Self::publish) on a timer.
+///
+/// Make one for each store and recorder of a process, and keep it when the task that calls it is
+/// restarted: another one of the same names does not know what the recorder was told, and adds
+/// everything again.
 pub struct Publisher<S: Source> {
     series: TopSeries<S, String>,
     names: Names,
@@ -81,18 +85,21 @@ where
     /// Adds what was counted since the last call to the recorder's counters, and sets its gauges.
     ///
     /// One [`TopSeries::update`]. The first call describes the metrics, so a recorder should be
-    /// installed by then; what is published without one is lost.
+    /// installed by then; what is published without one is lost. So is what a recorder that panics
+    /// was not told up to then.
     pub fn publish(&mut self) {
         let last = self.last.unwrap_or_else(|| {
             self.names.describe(self.series.source());
             Published::default()
         });
-        let update = self.series.update();
-        let (other, recorded) = (update.other(), update.recorded());
-        self.names.publish_series(&update, other.wrapping_sub(last.other));
+        self.series.update();
         let stats = self.series.source().stats();
+        let update = self.series.last();
+        let (other, recorded) = (update.other(), update.recorded());
+        // First, for the sake of a recorder that panics: it is told nothing twice.
         self.last = Some(Published { other, recorded, stats });
 
+        self.names.publish_series(&update, other.wrapping_sub(last.other));
         let growth = recorded.wrapping_sub(last.recorded);
         counter!(self.names.counter(&Family::RECORDED)).increment(growth);
         self.names.publish_events(&stats, &last.stats);

@@ -36,6 +36,8 @@
 //! [`Export::linger`] to twice the longest interval: a delta reader that did not see that a
 //! series was gone would subtract its old value from the new one, which is less.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::opentelemetry::KeyValue;
@@ -56,6 +58,10 @@ where
     /// Collections by several readers wait for each other; nobody who counts waits for one. The
     /// instruments are read one after the other, so only those of one family are of one snapshot;
     /// each by itself never falls.
+    ///
+    /// If the user's code panics in a collection (the function of a label, a removal listener), the
+    /// panic ends there, since the SDK's thread would end with it. What was read last is exported
+    /// again, and the next collection tries again.
     ///
     /// # Errors
     ///
@@ -82,6 +88,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A panic of the user's code would end the SDK's thread. The last state is observed then: of what
+/// is not observed at all, a delta reader forgets what it has exported.
+fn caught<R>(read: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(read)).ok()
+}
+
 impl<S: Source> Instruments<'_, S>
 where
     S::Key: Clone,
@@ -90,7 +102,8 @@ where
         let series = Arc::clone(&self.series);
         self.counter(&Family::SERIES, move |observe| {
             let mut series = lock(&series);
-            let update = series.update();
+            caught(|| _ = series.update());
+            let update = series.last();
             // First: whatever else is too much for the SDK, this is not.
             observe(update.other(), Some(KeyValue::new(OTHER, true)));
             for (value, series) in update.series() {
@@ -102,8 +115,13 @@ where
     /// From a reading of its own: where a view has dropped the series, nothing updates them.
     fn recorded(&self) {
         let series = Arc::clone(&self.series);
+        let last = AtomicU64::new(0);
         self.counter(&Family::RECORDED, move |observe| {
-            observe(lock(&series).source().totals().recorded, None);
+            let series = lock(&series);
+            if let Some(totals) = caught(|| series.source().totals()) {
+                last.store(totals.recorded, Relaxed);
+            }
+            observe(last.load(Relaxed), None);
         });
     }
 

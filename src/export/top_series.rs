@@ -232,26 +232,29 @@ where
     /// until the next update may go to `other`; all else that is said of the series stays true.
     pub fn update(&mut self) -> Update<'_, L> {
         let now = self.clock.now();
+        let mut snapshot = self.source.snapshot();
         // Taken, for the sake of a panic: nothing is attributed twice.
         let previous = self.previous.take();
         let places = mem::take(&mut self.places);
 
         self.forget(now, previous.is_some());
-        let mut snapshot = self.source.snapshot();
+        // First, for the same sake: what is not attributed belongs to `other`.
+        self.recorded = snapshot.totals().recorded;
         if let Some(previous) = previous {
             self.attribute(now, &snapshot, &previous, &places);
         }
-        self.recorded = snapshot.totals().recorded;
 
         let places = self.place(&snapshot, places);
-        self.end(now, &places);
         snapshot.retain(|key, _| places.contains_key(key));
+        self.end(now, &places);
         (self.places, self.previous) = (places, Some(snapshot));
-        Update { series: &self.series, recorded: self.recorded, other: self.other() }
+        self.last()
     }
 
-    fn other(&self) -> u64 {
-        self.recorded.wrapping_sub(self.attributed)
+    /// What the last update has come to, or, if it panicked, up to where.
+    pub(super) fn last(&self) -> Update<'_, L> {
+        let other = self.recorded.wrapping_sub(self.attributed);
+        Update { series: &self.series, recorded: self.recorded, other }
     }
 
     /// Forgets series of which all readers have seen that they are gone.
@@ -310,18 +313,22 @@ where
         places
     }
 
-    /// Ends series, and starts those of keys that have come to a place.
+    /// Starts the series of keys that have come to a place, and ends others.
+    ///
+    /// The last of an update, and its last step calls nothing of the user's: a series that has
+    /// become final is shown.
     fn end(&mut self, now: Instant, places: &Map<S::Key, Arc<L>>) {
         let labels: HashSet<&Arc<L>, RandomState> = places.values().collect();
-        for (label, series) in &mut self.series {
-            series.proceed(labels.contains(label), now, self.linger);
-        }
         let created = SystemTime::now().max(self.last_created + Duration::from_millis(1));
-        for label in labels {
+        for &label in &labels {
             if !self.series.contains_key(label) {
                 self.series.insert(Arc::clone(label), Series::start(created, now));
                 self.last_created = created;
             }
+        }
+        let has_place: Vec<_> = self.series.keys().map(|label| labels.contains(label)).collect();
+        for (series, has_place) in self.series.values_mut().zip(has_place) {
+            series.proceed(has_place, now, self.linger);
         }
     }
 }

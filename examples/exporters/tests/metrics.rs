@@ -1,9 +1,11 @@
 //! Through the facade, with a recorder that keeps what it is told.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use counterclock::export::Export;
 use counterclock::{AtCapacity, CounterStore};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
@@ -129,6 +131,48 @@ fn counters_add_up() {
     shows([40, 51, 91]);
     store.add(&1, 3);
     shows([43, 51, 94]);
+}
+
+/// Panics when it is asked for a labelled series.
+struct Panicking(DebuggingRecorder);
+
+impl Recorder for Panicking {
+    fn describe_counter(&self, name: KeyName, unit: Option<Unit>, help: SharedString) {
+        self.0.describe_counter(name, unit, help);
+    }
+    fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, help: SharedString) {
+        self.0.describe_gauge(name, unit, help);
+    }
+    fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, help: SharedString) {
+        self.0.describe_histogram(name, unit, help);
+    }
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        assert!(key.labels().all(|label| label.key() != "key"), "as asked");
+        self.0.register_counter(key, metadata)
+    }
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.0.register_gauge(key, metadata)
+    }
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        self.0.register_histogram(key, metadata)
+    }
+}
+
+/// What a recorder was told before it panicked is not told again.
+#[test]
+fn a_recorder_that_panics() {
+    let recorder = Panicking(DebuggingRecorder::new());
+    let store = CounterStore::<u64>::new(8);
+    let mut publisher = Export::new(store.clone()).publisher().expect("names");
+    store.add(&1, 10);
+    let publish = AssertUnwindSafe(|| {
+        metrics::with_local_recorder(&recorder, || publisher.publish());
+    });
+    assert!(catch_unwind(publish).is_err());
+    assert_eq!(told(&recorder.0)["counterclock_total other=true"], 10);
+    let Panicking(recorder) = recorder;
+    metrics::with_local_recorder(&recorder, || publisher.publish());
+    assert_eq!(told(&recorder)["counterclock_total other=true"], 0);
 }
 
 #[test]

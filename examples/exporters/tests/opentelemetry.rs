@@ -4,12 +4,15 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
 use common::{Config, Rng, SetOnDrop, TTL};
 use counterclock::export::Export;
+use counterclock::quanta::Clock;
 use counterclock::{AtCapacity, CounterStore};
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
@@ -155,6 +158,110 @@ fn the_rest_is_below_the_limit() {
         assert_eq!(points["limited"]["other=true"], 20);
         assert!(points["limited"].contains_key("otel.metric.overflow=true"), "{points:?}");
     }
+}
+
+/// A panic of the user's code would end the SDK's thread, and all exports with it. The last state
+/// is exported instead: a delta reader that saw nothing would export it all once more.
+#[test]
+fn a_label_that_panics() {
+    for temporality in [Temporality::Cumulative, Temporality::Delta] {
+        let pipeline = Pipeline::new(temporality);
+        let store = CounterStore::<u64>::new(64);
+        let panics = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&panics);
+        let export = Export::labelled(store.clone(), move |key| {
+            assert!(!asked.load(SeqCst), "as asked");
+            key.to_string()
+        });
+        let meter = pipeline.provider.meter("test");
+        export.prefix("drops").top(1).instruments(&meter).expect("names");
+        let then = |n| if temporality == Temporality::Delta { 0 } else { n };
+        store.add(&1, 10);
+        assert_eq!(pipeline.collect()["drops"], map([("key=1", 0), ("other=true", 10)]));
+        store.add(&1, 7);
+        assert_eq!(pipeline.collect()["drops"], map([("key=1", 7), ("other=true", then(10))]));
+        store.add(&1, 1);
+        store.add(&2, 100);
+        panics.store(true, SeqCst);
+        let shown = map([("key=1", then(7) + 1), ("other=true", then(10) + 100)]);
+        assert_eq!(pipeline.collect()["drops"], shown);
+        store.add(&2, 2);
+        let shown = map([("key=1", then(8)), ("other=true", then(110) + 2)]);
+        let points = pipeline.collect();
+        assert_eq!(points["drops"], shown);
+        assert_eq!(points["drops_recorded"], map([("", then(118) + 2)]));
+        panics.store(false, SeqCst);
+        let shown = map([("key=1", then(8)), ("key=2", 0), ("other=true", then(112))]);
+        assert_eq!(pipeline.collect()["drops"], shown);
+    }
+}
+
+/// How many hashes of [`Fused`] keys are left before one panics.
+static FUSE: AtomicU64 = AtomicU64::new(u64::MAX);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fused(u64);
+
+impl Hash for Fused {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        assert_ne!(FUSE.fetch_sub(1, SeqCst), 0, "as asked");
+        self.0.hash(state);
+    }
+}
+
+/// Wherever an update panics, the state that is exported adds up.
+#[test]
+fn a_hash_that_panics() {
+    let blown = (0..).take_while(|&hashes| {
+        let pipeline = Pipeline::new(Temporality::Cumulative);
+        let store = CounterStore::<Fused>::new(64);
+        let export = Export::labelled(store.clone(), |key: &Fused| key.0.to_string());
+        let meter = pipeline.provider.meter("test");
+        export.prefix("drops").top(3).instruments(&meter).expect("names");
+        let add = || (1..4).for_each(|key| _ = store.add(&Fused(key), 10 * key));
+        add();
+        pipeline.collect();
+        add();
+        FUSE.store(hashes, SeqCst);
+        let points = pipeline.collect();
+        let blown = FUSE.swap(u64::MAX, SeqCst) > hashes;
+        let shown: u64 = points["drops"].values().sum();
+        assert_eq!((shown, points["drops_recorded"][""]), (120, 120), "after {hashes}");
+        assert!(points["drops"]["other=true"] >= 60);
+        blown
+    });
+    assert!(blown.count() > 0);
+}
+
+/// Whichever instrument's reading ends the lives.
+#[test]
+fn a_listener_that_panics() {
+    let pipeline = Pipeline::new(Temporality::Cumulative);
+    let (clock, mock) = Clock::mock();
+    let store = CounterStore::<u64>::builder()
+        .capacity(100)
+        .shards(8)
+        .idle_ttl(Duration::from_secs(60))
+        .clock(clock)
+        .on_removal(|_| panic!("as asked"))
+        .build()
+        .expect("a store");
+    for prefix in ["drops", "again"] {
+        let export = Export::new(store.clone()).prefix(prefix);
+        export.instruments(&pipeline.provider.meter("test")).expect("names");
+    }
+    (0..100).for_each(|key| _ = store.increment(&key));
+    let mut recorded = vec![pipeline.collect()["drops_recorded"][""]];
+    store.add(&0, 5);
+    mock.increment(Duration::from_secs(600));
+    // Each panic ends the reading of one shard, and its lives have ended.
+    for _ in 0..8 {
+        let points = pipeline.collect();
+        assert_eq!(points.len(), 16);
+        recorded.push(points["drops_recorded"][""]);
+    }
+    assert_eq!((recorded[1], recorded[8]), (100, 105), "{recorded:?}");
+    assert!(recorded.is_sorted(), "{recorded:?}");
 }
 
 #[test]
