@@ -32,7 +32,7 @@ fn balances(store: &Lanes, told: &Told, units: [u64; 2]) {
 
 /// In each lane a unit is in the life that was removed, or in the next.
 pub(crate) fn an_add_against_a_remove() {
-    explore("store, an add to two lanes against a remove", 3, 10_000, || {
+    explore("store, an add to two lanes against a remove", 2, 1000, || {
         let (builder, told) = builder(2);
         let store = build(builder);
         store.add(&1, [1, 10]);
