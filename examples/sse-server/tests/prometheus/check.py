@@ -17,7 +17,7 @@ import time
 from collections import Counter
 
 from churn import churn
-from parts import Missing, get, need, prometheus, sse_server
+from parts import Missing, get, need, need_file, prometheus, sse_server
 from runs import runs_of
 
 CAPACITY = 64
@@ -48,6 +48,7 @@ def main():
     args = arguments()
     try:
         need("prometheus", "promtool")
+        need_file(args.server)
     except Missing as missing:
         sys.exit(f"error: {missing}")
     report = Report()
