@@ -1,5 +1,5 @@
-//! Many clients at once, who come and go; publishers who keep books of what they were answered; and at
-//! the end the server's counters must be what the books say.
+//! Many clients at once, who come and go; publishers who keep books of what they were answered; and
+//! at the end the server's counters must be what the books say.
 //!
 //! ```sh
 //! cargo test --release -p sse-server --test load -- --clients 10000 --seconds 600
