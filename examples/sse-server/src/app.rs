@@ -25,8 +25,6 @@ use crate::view::{Feed, Observer, View};
 
 /// The longest name of a session, in bytes of UTF-8 after decoding.
 pub const MAX_SESSION_BYTES: usize = 128;
-/// The largest event.
-pub const MAX_EVENT_BYTES: usize = 64 * 1024;
 /// An event must be here within this time.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Pages that watch at once.
@@ -41,6 +39,8 @@ pub struct App {
     metrics: Arc<Metrics>,
     watchers: Arc<Semaphore>,
     page: Page,
+    /// The most bytes of an event, encoded.
+    max_event: usize,
     stop: CancellationToken,
 }
 
@@ -57,7 +57,8 @@ impl App {
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
         let metrics = Arc::new(Metrics::new(Arc::clone(&broadcaster))?);
         let page = Page::new();
-        Ok(Arc::new(Self { broadcaster, observer, feed, metrics, watchers, page, stop }))
+        let max_event = args.max_event as usize;
+        Ok(Arc::new(Self { broadcaster, observer, feed, metrics, watchers, page, max_event, stop }))
     }
 }
 
@@ -78,7 +79,7 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(|| async {
             Refusal::of(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed here")
         })
-        .layer(DefaultBodyLimit::max(MAX_EVENT_BYTES))
+        .layer(DefaultBodyLimit::max(app.max_event))
         .with_state(app)
 }
 
@@ -161,18 +162,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
 /// The body, encoded for the stream.
 struct Event(Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Event {
+impl FromRequest<Arc<App>> for Event {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Refusal> {
-        let body = tokio::time::timeout(EVENT_TIMEOUT, Bytes::from_request(request, state)).await;
+    async fn from_request(request: Request<Body>, app: &Arc<App>) -> Result<Self, Refusal> {
+        let body = tokio::time::timeout(EVENT_TIMEOUT, Bytes::from_request(request, app)).await;
         let body =
             body.map_err(|_| Refusal::of(StatusCode::REQUEST_TIMEOUT, "the event is late"))?;
         let body = body.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                let message = format!("an event has at most {MAX_EVENT_BYTES} bytes");
-                Refusal::of(StatusCode::PAYLOAD_TOO_LARGE, message)
-            }
+            // Encoded it would only be longer.
+            StatusCode::PAYLOAD_TOO_LARGE => Refusal::too_large(app),
             status => Refusal::of(status, rejection),
         })?;
         let bad = |message| Refusal::of(StatusCode::BAD_REQUEST, message);
@@ -180,6 +179,10 @@ impl<S: Send + Sync> FromRequest<S> for Event {
         if text.is_empty() {
             // Browsers would not dispatch it.
             return Err(bad("an event must not be empty"));
+        }
+        // Before it is encoded: a body of line feeds becomes seven times as long.
+        if sse::event_len(text) > app.max_event {
+            return Err(Refusal::too_large(app));
         }
         Ok(Self(sse::event(text)))
     }
@@ -195,6 +198,14 @@ struct Refusal {
 impl Refusal {
     fn of(status: StatusCode, message: impl ToString) -> Self {
         Self { status, message: message.to_string() }
+    }
+
+    fn too_large(app: &App) -> Self {
+        let most = app.max_event;
+        let message = format!(
+            "an event has at most {most} bytes as it goes out, with \"data: \" before each line"
+        );
+        Self::of(StatusCode::PAYLOAD_TOO_LARGE, message)
     }
 
     fn full(of: &str) -> Self {

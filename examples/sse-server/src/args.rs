@@ -38,6 +38,12 @@ pub struct Args {
     #[arg(long, default_value_t = 32, value_name = "EVENTS", value_parser = from_1_to(65_536))]
     pub buffer: u32,
 
+    /// Bytes of one event, at most, as it goes out: "data: " before each line, line feeds after
+    #[arg(
+        long, default_value_t = 16 * 1024, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(64..=1024 * 1024)
+    )]
+    pub max_event: u32,
+
     /// Clients at once, at most; any more get 503
     #[arg(
         long, default_value_t = 10_000, value_name = "CLIENTS", value_parser = from_1_to(1_000_000)

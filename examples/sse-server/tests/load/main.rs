@@ -80,8 +80,15 @@ async fn run(args: &Args) -> Result<()> {
     // A place is free again only when the server has seen that its client left.
     let places = (args.clients + args.clients / 4 + 16).to_string();
     let capacity = args.capacity.to_string();
-    let server =
-        Server::start(&["--max-clients", &places, "--capacity", &capacity, "--idle-ttl", "60s"]);
+    let server = Server::start(
+        &[
+            ["--max-clients", &places],
+            ["--capacity", &capacity],
+            ["--idle-ttl", "60s"],
+            ["--max-event", "65536"],
+        ]
+        .concat(),
+    );
     let mut memory = Memory::new(&server.snapshot().await);
 
     let stop = CancellationToken::new();
