@@ -55,7 +55,7 @@ impl App {
         let observer = Arc::new(observer);
         let feed = Feed::start(Arc::clone(&observer), stop.clone());
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
-        let metrics = Arc::new(Metrics::new(Arc::clone(&broadcaster))?);
+        let metrics = Arc::new(Metrics::new(Arc::clone(&broadcaster), args.linger)?);
         let page = Page::new();
         let max_event = args.max_event as usize;
         Ok(Arc::new(Self { broadcaster, observer, feed, metrics, watchers, page, max_event, stop }))

@@ -50,6 +50,15 @@ pub struct Args {
     )]
     pub max_clients: u32,
 
+    /// Each reader of /metrics reads at least once in any period of this length: for so long a
+    /// new series stays at 0, and one that goes is shown. 0s is enough for a single reader
+    // Twice the 15 s of Prometheus' example. Whoever looks with curl is a second reader.
+    #[arg(
+        long, default_value = "30s", value_name = "DURATION",
+        value_parser = humantime::parse_duration
+    )]
+    pub linger: Duration,
+
     /// Run a load inside: sessions that come and go, slow clients, publishers
     #[arg(long)]
     pub demo: bool,
@@ -82,6 +91,12 @@ mod tests {
     #[test]
     fn the_flags_are_well_formed() {
         Args::command().debug_assert();
+    }
+
+    /// A second reader must be harmless unasked.
+    #[test]
+    fn series_linger_by_default() {
+        assert_eq!(Args::parse_from(["sse-server"]).linger.as_secs(), 30);
     }
 
     #[test]

@@ -456,7 +456,7 @@ async fn the_page_and_what_it_is_drawn_from() {
 
 #[tokio::test]
 async fn metrics_have_the_largest_sessions_and_one_series_for_the_rest() {
-    let server = Server::start(&["--buffer", "1"]);
+    let server = Server::start(&["--linger", "0s"]);
     let scrape = async || {
         let response = server.get("/metrics").await;
         let content = response.headers()["content-type"].to_str().unwrap().to_owned();
@@ -490,6 +490,32 @@ async fn metrics_have_the_largest_sessions_and_one_series_for_the_rest() {
     has(&text, "sse_clients 0");
     has(&text, "sse_clients_limit 10000");
     assert!(text.contains("\nprocess_resident_memory_bytes "));
+}
+
+/// Of two readers, neither misses what the other saw.
+#[tokio::test]
+async fn series_linger_for_a_second_reader() {
+    let sample = async |server: &Server, labels: &str| {
+        let text = server.get("/metrics").await.text().await.unwrap();
+        let name = format!("sse_no_client_total{{{labels}}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value.map(|value| value.parse::<u64>().unwrap())
+    };
+    for (linger, grown, gone) in [("0s", 2, None), ("1h", 0, Some(0))] {
+        let server = Server::start(&["--linger", linger]);
+        server.publish("/publish/a", "x").await;
+        assert_eq!(sample(&server, "session=\"a\"").await, Some(0));
+        for _ in 0..2 {
+            server.publish("/publish/a", "x").await;
+        }
+        assert_eq!(sample(&server, "session=\"a\"").await, Some(grown), "{linger}");
+        assert_eq!(sample(&server, "other=\"true\"").await, Some(3 - grown));
+        // The last client's leaving removes the session's counters.
+        drop(server.listen("/events/a").await);
+        server.until(|now| now.at("stats/removed") == 1).await;
+        assert_eq!(sample(&server, "session=\"a\"").await, Some(grown));
+        assert_eq!(sample(&server, "session=\"a\"").await, gone, "{linger}");
+    }
 }
 
 #[tokio::test]
