@@ -6,7 +6,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -65,9 +66,9 @@ impl App {
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/", get(page))
-        .route("/events", get(events))
-        .route("/events/", get(events))
-        .route("/events/{session}", get(events))
+        .route("/events", get(events).head(events_head))
+        .route("/events/", get(events).head(events_head))
+        .route("/events/{session}", get(events).head(events_head))
         .route("/publish", post(publish_to_all))
         .route("/publish/", post(publish))
         .route("/publish/{session}", post(publish))
@@ -79,6 +80,7 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(|| async {
             Refusal::of(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed here")
         })
+        .layer(middleware::from_fn(from_here))
         .layer(DefaultBodyLimit::max(app.max_event))
         .with_state(app)
 }
@@ -90,6 +92,11 @@ async fn page(State(app): State<Arc<App>>) -> Response {
 async fn events(State(app): State<Arc<App>>, session: Session) -> Result<Response, Refusal> {
     let events = app.broadcaster.join(&session.0)?;
     Ok(sse::response(events, app.stop.clone()))
+}
+
+/// Without joining: a client that leaves at once would clear the counters of its session.
+async fn events_head(_: Session) -> impl IntoResponse {
+    [(header::CONTENT_TYPE, sse::CONTENT_TYPE)]
 }
 
 async fn publish(
@@ -131,6 +138,26 @@ async fn off_the_executor<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     let failed = |_| Refusal::of(StatusCode::INTERNAL_SERVER_ERROR, "the snapshot failed");
     tokio::task::spawn_blocking(work).await.map_err(failed)
+}
+
+/// Refuses what a page of another site sends from a visitor's browser.
+async fn from_here(request: Request<Body>, next: Next) -> Response {
+    let headers = request.headers();
+    let elsewhere = headers.get(header::ORIGIN).is_some_and(|origin| {
+        !headers.get(header::HOST).is_some_and(|host| is_origin_of(origin, host))
+    });
+    if request.method() == Method::POST && elsewhere {
+        let message = "a page of another origin may not publish here";
+        return Refusal::of(StatusCode::FORBIDDEN, message).into_response();
+    }
+    next.run(request).await
+}
+
+/// Whatever the scheme is: behind a proxy the browser's may be another than the server's.
+fn is_origin_of(origin: &HeaderValue, host: &HeaderValue) -> bool {
+    let origin = origin.as_bytes();
+    let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_bytes()))
 }
 
 /// The session that the path names; [`MISSING`] if it names none.

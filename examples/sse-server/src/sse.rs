@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use axum::http::header::{self, CACHE_CONTROL, HeaderName};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 /// A stream with nothing to say sends a comment this often, so that neither side takes the
 /// connection for dead.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub const CONTENT_TYPE: &str = "text/event-stream";
 const FIELD: &str = "data: ";
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 /// Browsers try again after a second.
@@ -72,7 +73,7 @@ pub fn response(
     let frames = stream::iter([GREETING]).chain(beaten);
     let frames = end_with(frames, stop.cancelled_owned()).map(Ok::<_, Infallible>);
     let headers = [
-        (CONTENT_TYPE, "text/event-stream"),
+        (header::CONTENT_TYPE, CONTENT_TYPE),
         (CACHE_CONTROL, "no-cache"),
         // For nginx, which would hold events back.
         (HeaderName::from_static("x-accel-buffering"), "no"),

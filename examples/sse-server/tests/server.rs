@@ -225,6 +225,48 @@ async fn what_is_beyond_a_limit_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
+async fn pages_of_other_origins_may_not_publish() {
+    let server = Server::start(&[]);
+    let post = async |path: &str, origin: &str| {
+        let request = server.http.post(server.url(path)).header("origin", origin).body("x");
+        patiently(request.send()).await.unwrap()
+    };
+    let own = server.address.to_string();
+    for path in ["/publish", "/publish/", "/publish/a"] {
+        for other in ["https://evil.example", "http://127.0.0.1", "null", "", &own] {
+            let error = refused(post(path, other).await, 403).await;
+            assert!(error.contains("origin"), "{error}");
+        }
+        for scheme in ["http", "https"] {
+            assert_eq!(post(path, &format!("{scheme}://{own}")).await.status(), 200);
+        }
+    }
+    assert_eq!(server.snapshot().await.at("published"), 6);
+    // What only reads, the browser's own rules are enough for.
+    let request = server.http.get(server.url("/healthz")).header("origin", "null");
+    assert_eq!(patiently(request.send()).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn asking_for_the_head_of_a_stream_is_not_joining() {
+    let server = Server::start(&["--max-clients", "1"]);
+    server.publish("/publish/a", "x").await;
+    let client = server.listen("/events/b").await;
+    for path in ["/events", "/events/", "/events/a"] {
+        let response = patiently(server.http.head(server.url(path)).send()).await.unwrap();
+        // Even though all places are taken.
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+    }
+    drop(client);
+    server.until(|now| now.at("clients") == 0).await;
+    let response = patiently(server.http.head(server.url("/events/a")).send()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let snapshot = server.snapshot().await;
+    assert_eq!((snapshot.at("len"), snapshot.at("stats/removed")), (1, 0));
+}
+
+#[tokio::test]
 async fn places_are_limited() {
     let server = Server::start(&["--max-clients", "2"]);
     let first = server.listen("/events/a").await;
