@@ -6,7 +6,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -25,8 +26,6 @@ use crate::view::{Feed, Observer, View};
 
 /// The longest name of a session, in bytes of UTF-8 after decoding.
 pub const MAX_SESSION_BYTES: usize = 128;
-/// The largest event.
-pub const MAX_EVENT_BYTES: usize = 64 * 1024;
 /// An event must be here within this time.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Pages that watch at once.
@@ -41,6 +40,8 @@ pub struct App {
     metrics: Arc<Metrics>,
     watchers: Arc<Semaphore>,
     page: Page,
+    /// The most bytes of an event, encoded.
+    max_event: usize,
     stop: CancellationToken,
 }
 
@@ -55,18 +56,19 @@ impl App {
         let observer = Arc::new(observer);
         let feed = Feed::start(Arc::clone(&observer), stop.clone());
         let watchers = Arc::new(Semaphore::new(MAX_WATCHERS));
-        let metrics = Arc::new(Metrics::new(Arc::clone(&broadcaster))?);
+        let metrics = Arc::new(Metrics::new(Arc::clone(&broadcaster), args.linger)?);
         let page = Page::new();
-        Ok(Arc::new(Self { broadcaster, observer, feed, metrics, watchers, page, stop }))
+        let max_event = args.max_event as usize;
+        Ok(Arc::new(Self { broadcaster, observer, feed, metrics, watchers, page, max_event, stop }))
     }
 }
 
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/", get(page))
-        .route("/events", get(events))
-        .route("/events/", get(events))
-        .route("/events/{session}", get(events))
+        .route("/events", get(events).head(events_head))
+        .route("/events/", get(events).head(events_head))
+        .route("/events/{session}", get(events).head(events_head))
         .route("/publish", post(publish_to_all))
         .route("/publish/", post(publish))
         .route("/publish/{session}", post(publish))
@@ -78,7 +80,8 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(|| async {
             Refusal::of(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed here")
         })
-        .layer(DefaultBodyLimit::max(MAX_EVENT_BYTES))
+        .layer(middleware::from_fn(from_here))
+        .layer(DefaultBodyLimit::max(app.max_event))
         .with_state(app)
 }
 
@@ -89,6 +92,11 @@ async fn page(State(app): State<Arc<App>>) -> Response {
 async fn events(State(app): State<Arc<App>>, session: Session) -> Result<Response, Refusal> {
     let events = app.broadcaster.join(&session.0)?;
     Ok(sse::response(events, app.stop.clone()))
+}
+
+/// Without joining: a client that leaves at once would clear the counters of its session.
+async fn events_head(_: Session) -> impl IntoResponse {
+    [(header::CONTENT_TYPE, sse::CONTENT_TYPE)]
 }
 
 async fn publish(
@@ -132,6 +140,26 @@ async fn off_the_executor<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(failed)
 }
 
+/// Refuses what a page of another site sends from a visitor's browser.
+async fn from_here(request: Request<Body>, next: Next) -> Response {
+    let headers = request.headers();
+    let elsewhere = headers.get(header::ORIGIN).is_some_and(|origin| {
+        !headers.get(header::HOST).is_some_and(|host| is_origin_of(origin, host))
+    });
+    if request.method() == Method::POST && elsewhere {
+        let message = "a page of another origin may not publish here";
+        return Refusal::of(StatusCode::FORBIDDEN, message).into_response();
+    }
+    next.run(request).await
+}
+
+/// Whatever the scheme is: behind a proxy the browser's may be another than the server's.
+fn is_origin_of(origin: &HeaderValue, host: &HeaderValue) -> bool {
+    let origin = origin.as_bytes();
+    let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_bytes()))
+}
+
 /// The session that the path names; [`MISSING`] if it names none.
 struct Session(String);
 
@@ -161,18 +189,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
 /// The body, encoded for the stream.
 struct Event(Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Event {
+impl FromRequest<Arc<App>> for Event {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Refusal> {
-        let body = tokio::time::timeout(EVENT_TIMEOUT, Bytes::from_request(request, state)).await;
+    async fn from_request(request: Request<Body>, app: &Arc<App>) -> Result<Self, Refusal> {
+        let body = tokio::time::timeout(EVENT_TIMEOUT, Bytes::from_request(request, app)).await;
         let body =
             body.map_err(|_| Refusal::of(StatusCode::REQUEST_TIMEOUT, "the event is late"))?;
         let body = body.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                let message = format!("an event has at most {MAX_EVENT_BYTES} bytes");
-                Refusal::of(StatusCode::PAYLOAD_TOO_LARGE, message)
-            }
+            // Encoded it would only be longer.
+            StatusCode::PAYLOAD_TOO_LARGE => Refusal::too_large(app),
             status => Refusal::of(status, rejection),
         })?;
         let bad = |message| Refusal::of(StatusCode::BAD_REQUEST, message);
@@ -180,6 +206,10 @@ impl<S: Send + Sync> FromRequest<S> for Event {
         if text.is_empty() {
             // Browsers would not dispatch it.
             return Err(bad("an event must not be empty"));
+        }
+        // Before it is encoded: a body of line feeds becomes seven times as long.
+        if sse::event_len(text) > app.max_event {
+            return Err(Refusal::too_large(app));
         }
         Ok(Self(sse::event(text)))
     }
@@ -195,6 +225,14 @@ struct Refusal {
 impl Refusal {
     fn of(status: StatusCode, message: impl ToString) -> Self {
         Self { status, message: message.to_string() }
+    }
+
+    fn too_large(app: &App) -> Self {
+        let most = app.max_event;
+        let message = format!(
+            "an event has at most {most} bytes as it goes out, with \"data: \" before each line"
+        );
+        Self::of(StatusCode::PAYLOAD_TOO_LARGE, message)
     }
 
     fn full(of: &str) -> Self {

@@ -38,11 +38,26 @@ pub struct Args {
     #[arg(long, default_value_t = 32, value_name = "EVENTS", value_parser = from_1_to(65_536))]
     pub buffer: u32,
 
+    /// Bytes of one event, at most, as it goes out: "data: " before each line, line feeds after
+    #[arg(
+        long, default_value_t = 16 * 1024, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(64..=1024 * 1024)
+    )]
+    pub max_event: u32,
+
     /// Clients at once, at most; any more get 503
     #[arg(
         long, default_value_t = 10_000, value_name = "CLIENTS", value_parser = from_1_to(1_000_000)
     )]
     pub max_clients: u32,
+
+    /// Each reader of /metrics reads at least once in any period of this length: for so long a
+    /// new series stays at 0, and one that goes is shown. 0s is enough for a single reader
+    // Twice the 15 s of Prometheus' example. Whoever looks with curl is a second reader.
+    #[arg(
+        long, default_value = "30s", value_name = "DURATION",
+        value_parser = humantime::parse_duration
+    )]
+    pub linger: Duration,
 
     /// Run a load inside: sessions that come and go, slow clients, publishers
     #[arg(long)]
@@ -76,6 +91,12 @@ mod tests {
     #[test]
     fn the_flags_are_well_formed() {
         Args::command().debug_assert();
+    }
+
+    /// A second reader must be harmless unasked.
+    #[test]
+    fn series_linger_by_default() {
+        assert_eq!(Args::parse_from(["sse-server"]).linger.as_secs(), 30);
     }
 
     #[test]

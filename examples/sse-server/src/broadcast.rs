@@ -6,6 +6,7 @@
 //! lock: whoever counts a drop has a client before it, and what the last client's leaving clears
 //! stays cleared.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -25,7 +26,7 @@ use crate::counters::{Counters, Milestone};
 pub const MISSING: &str = "__missing__";
 
 pub struct Broadcaster {
-    sessions: DashMap<Arc<str>, Vec<Client>>,
+    sessions: DashMap<Arc<str>, Clients>,
     counters: Counters,
     /// Events that wait for one client at most.
     buffer: usize,
@@ -36,10 +37,8 @@ pub struct Broadcaster {
     delivered: AtomicU64,
 }
 
-struct Client {
-    id: u64,
-    buffer: mpsc::Sender<Bytes>,
-}
+/// The buffers of a session's clients, by their ids: one leaves without a search for it.
+type Clients = HashMap<u64, mpsc::Sender<Bytes>>;
 
 /// What became of one event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -90,7 +89,7 @@ impl Broadcaster {
         let (buffer, events) = mpsc::channel(self.buffer);
         let id = self.joined.fetch_add(1, Relaxed);
         let session: Arc<str> = session.into();
-        self.sessions.entry(Arc::clone(&session)).or_default().push(Client { id, buffer });
+        self.sessions.entry(Arc::clone(&session)).or_default().insert(id, buffer);
         Ok(Subscription { broadcaster: Arc::clone(self), session, id, events, _place: place })
     }
 
@@ -98,7 +97,7 @@ impl Broadcaster {
     /// publish.
     fn leave(&self, session: &Arc<str>, id: u64) {
         if let Entry::Occupied(mut clients) = self.sessions.entry(Arc::clone(session)) {
-            clients.get_mut().retain(|client| client.id != id);
+            clients.get_mut().remove(&id);
             if clients.get().is_empty() {
                 self.counters.forget(session);
                 clients.remove();
@@ -144,13 +143,13 @@ impl Broadcaster {
     fn offer(
         &self,
         session: &str,
-        clients: &[Client],
+        clients: &Clients,
         event: &Bytes,
         milestones: &mut Vec<Milestone>,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        for client in clients {
-            if client.buffer.try_send(event.clone()).is_ok() {
+        for buffer in clients.values() {
+            if buffer.try_send(event.clone()).is_ok() {
                 outcome.delivered += 1;
             } else {
                 outcome.dropped += 1;

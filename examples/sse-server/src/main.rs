@@ -28,8 +28,10 @@ use crate::args::Args;
 use crate::broadcast::Broadcaster;
 use crate::counters::Counters;
 
-/// Open beside the clients: the listener, other requests, the runtime's own.
-const OTHER_FILES: u64 = 512;
+/// Connections beside the clients: who publishes, reads `/metrics`, or looks at the page.
+const OTHER_CONNECTIONS: u32 = 448;
+/// Open beside the clients: those, the listener, the runtime's own.
+const OTHER_FILES: u64 = OTHER_CONNECTIONS as u64 + 64;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -75,7 +77,8 @@ async fn run(args: &Args, counters: Counters) -> Result<()> {
     }
     // Whoever started it may not read this.
     let _ = writeln!(io::stdout(), "listening on http://{address}");
-    serve::serve(listener, app::router(app), stop).await;
+    let connections = args.max_clients + OTHER_CONNECTIONS;
+    serve::serve(listener, app::router(app), connections as usize, stop).await;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use counterclock::export::Export;
@@ -23,11 +24,12 @@ const TOP: usize = 20;
 pub struct Metrics(Registry);
 
 impl Metrics {
-    pub fn new(broadcaster: Arc<Broadcaster>) -> Result<Self> {
+    /// Each of several readers that reads at least once in any `linger` sees all of a series.
+    pub fn new(broadcaster: Arc<Broadcaster>, linger: Duration) -> Result<Self> {
         let mut registry = Registry::default();
         let [drops, no_client] = broadcaster.counters().lanes();
         for (prefix, lane) in [("sse_drops", drops), ("sse_no_client", no_client)] {
-            let export = Export::new(lane).prefix(prefix).label("session").top(TOP);
+            let export = Export::new(lane).prefix(prefix).label("session").top(TOP).linger(linger);
             registry.register_collector(Box::new(export.collector()?));
         }
         registry.register_collector(Box::new(Own(broadcaster)));

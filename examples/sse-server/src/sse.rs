@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use axum::http::header::{self, CACHE_CONTROL, HeaderName};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -16,31 +16,50 @@ use tokio_util::sync::CancellationToken;
 /// A stream with nothing to say sends a comment this often, so that neither side takes the
 /// connection for dead.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub const CONTENT_TYPE: &str = "text/event-stream";
+const FIELD: &str = "data: ";
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 /// Browsers try again after a second.
 const GREETING: Bytes = Bytes::from_static(b"retry: 1000\n: connected\n\n");
 
 /// One event, encoded once for all clients: a clone shares the bytes.
 pub fn event(data: &str) -> Bytes {
-    encode(String::new(), data)
+    encode("", data)
+}
+
+/// The length of [`event`], in bytes: up to about seven times that of the data.
+pub fn event_len(data: &str) -> usize {
+    encoded_len("", data)
 }
 
 /// As [`event`], with a type. The name has no line breaks.
 pub fn named(name: &'static str, data: &str) -> Bytes {
-    encode(format!("event: {name}\n"), data)
+    encode(&format!("event: {name}\n"), data)
 }
 
 /// A line break in the data would end the field: each line is a field of its own, and the browser
 /// joins them again.
-fn encode(mut frame: String, data: &str) -> Bytes {
-    let data = data.replace("\r\n", "\n").replace('\r', "\n");
-    for line in data.split('\n') {
-        frame.push_str("data: ");
+fn encode(head: &str, data: &str) -> Bytes {
+    // Exactly: what waits for clients takes no more than its length.
+    let mut frame = String::with_capacity(encoded_len(head, data));
+    frame.push_str(head);
+    for line in lines(data) {
+        frame.push_str(FIELD);
         frame.push_str(line);
         frame.push('\n');
     }
     frame.push('\n');
     frame.into()
+}
+
+fn encoded_len(head: &str, data: &str) -> usize {
+    let fields: usize = lines(data).map(|line| FIELD.len() + line.len() + 1).sum();
+    head.len() + fields + 1
+}
+
+/// As a browser ends them: at a line feed, a carriage return, or both.
+fn lines(data: &str) -> impl Iterator<Item = &str> {
+    data.split("\r\n").flat_map(|part| part.split(['\n', '\r']))
 }
 
 /// A stream of events. When the server stops, it has what is there, and ends.
@@ -54,7 +73,7 @@ pub fn response(
     let frames = stream::iter([GREETING]).chain(beaten);
     let frames = end_with(frames, stop.cancelled_owned()).map(Ok::<_, Infallible>);
     let headers = [
-        (CONTENT_TYPE, "text/event-stream"),
+        (header::CONTENT_TYPE, CONTENT_TYPE),
         (CACHE_CONTROL, "no-cache"),
         // For nginx, which would hold events back.
         (HeaderName::from_static("x-accel-buffering"), "no"),
@@ -80,6 +99,17 @@ mod tests {
         assert_eq!(event("hello"), "data: hello\n\n");
         assert_eq!(event("a\nb\r\nc\rd\n"), "data: a\ndata: b\ndata: c\ndata: d\ndata: \n\n");
         assert_eq!(named("tick", "{}"), "event: tick\ndata: {}\n\n");
+    }
+
+    #[test]
+    fn a_frame_takes_its_length_and_no_more() {
+        for data in ["x", "", "a\nb\r\nc\rd\n", "\r\r\n\n\r", &"\n".repeat(1000), "\u{e9}\r\u{e9}"]
+        {
+            let frame = event(data);
+            assert_eq!(frame.len(), event_len(data), "{data:?}");
+            assert_eq!(frame.try_into_mut().unwrap().capacity(), event_len(data), "{data:?}");
+        }
+        assert_eq!(event_len(&"\n".repeat(1000)), 7 * 1001 + 1);
     }
 
     /// Whatever is published, a client sees one event, and no field of another kind.

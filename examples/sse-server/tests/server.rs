@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use crate::harness::{Server, command, patiently};
 
 /// More than the sockets of a client that does not read can take in a few events.
-const LARGE: usize = 60_000;
+const LARGE: usize = 16_000;
 
 fn large() -> Vec<u8> {
     vec![b'x'; LARGE]
@@ -200,9 +200,14 @@ async fn what_is_beyond_a_limit_is_refused_with_a_reason() {
     let wide = "%E2%82%AC".repeat(43);
     assert!(refused(server.get(&format!("/events/{wide}")).await, 400).await.contains("128"));
 
-    assert_eq!(server.publish("/publish/a", vec![b'x'; 65_536]).await, [0, 0, 1]);
-    let error = refused(server.post("/publish/a", vec![b'x'; 65_537]).await, 413).await;
-    assert!(error.contains("65536"));
+    // As it goes out: "data: " and two line feeds are eight bytes, and seven for each line more.
+    for (most, more) in [("x".repeat(16_376), "x"), ("\n".repeat(2339), "\n")] {
+        assert_eq!(server.publish("/publish/a", most.clone()).await, [0, 0, 1]);
+        let error = refused(server.post("/publish/a", most + more).await, 413).await;
+        assert!(error.contains("16384"));
+    }
+    let error = refused(server.post("/publish/a", vec![b'x'; 16_385]).await, 413).await;
+    assert!(error.contains("16384"));
     refused(server.post("/publish/a", "").await, 400).await;
     refused(server.post("/publish/a", b"\xff".as_slice()).await, 400).await;
 
@@ -212,7 +217,53 @@ async fn what_is_beyond_a_limit_is_refused_with_a_reason() {
     assert_eq!(response.headers()["allow"], "POST");
     refused(response, 405).await;
     // None of them was counted.
-    assert_eq!(server.snapshot().await.at("counted/no_client"), 2);
+    assert_eq!(server.snapshot().await.at("counted/no_client"), 3);
+
+    let server = Server::start(&["--max-event", "65536"]);
+    assert_eq!(server.publish("/publish/a", vec![b'x'; 65_528]).await, [0, 0, 1]);
+    refused(server.post("/publish/a", vec![b'x'; 65_529]).await, 413).await;
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_not_publish() {
+    let server = Server::start(&[]);
+    let post = async |path: &str, origin: &str| {
+        let request = server.http.post(server.url(path)).header("origin", origin).body("x");
+        patiently(request.send()).await.unwrap()
+    };
+    let own = server.address.to_string();
+    for path in ["/publish", "/publish/", "/publish/a"] {
+        for other in ["https://evil.example", "http://127.0.0.1", "null", "", &own] {
+            let error = refused(post(path, other).await, 403).await;
+            assert!(error.contains("origin"), "{error}");
+        }
+        for scheme in ["http", "https"] {
+            assert_eq!(post(path, &format!("{scheme}://{own}")).await.status(), 200);
+        }
+    }
+    assert_eq!(server.snapshot().await.at("published"), 6);
+    // What only reads, the browser's own rules are enough for.
+    let request = server.http.get(server.url("/healthz")).header("origin", "null");
+    assert_eq!(patiently(request.send()).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn asking_for_the_head_of_a_stream_is_not_joining() {
+    let server = Server::start(&["--max-clients", "1"]);
+    server.publish("/publish/a", "x").await;
+    let client = server.listen("/events/b").await;
+    for path in ["/events", "/events/", "/events/a"] {
+        let response = patiently(server.http.head(server.url(path)).send()).await.unwrap();
+        // Even though all places are taken.
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+    }
+    drop(client);
+    server.until(|now| now.at("clients") == 0).await;
+    let response = patiently(server.http.head(server.url("/events/a")).send()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let snapshot = server.snapshot().await;
+    assert_eq!((snapshot.at("len"), snapshot.at("stats/removed")), (1, 0));
 }
 
 #[tokio::test]
@@ -409,6 +460,8 @@ fn what_cannot_be_started_says_why() {
         ["--capacity", &most],
         ["--buffer", "0"],
         ["--max-clients", "0"],
+        ["--max-event", "63"],
+        ["--max-event", "1048577"],
         ["--idle-ttl", "soon"],
         ["--idle-ttl", "0s"],
         ["--port", "65536"],
@@ -445,7 +498,7 @@ async fn the_page_and_what_it_is_drawn_from() {
 
 #[tokio::test]
 async fn metrics_have_the_largest_sessions_and_one_series_for_the_rest() {
-    let server = Server::start(&["--buffer", "1"]);
+    let server = Server::start(&["--linger", "0s"]);
     let scrape = async || {
         let response = server.get("/metrics").await;
         let content = response.headers()["content-type"].to_str().unwrap().to_owned();
@@ -479,6 +532,32 @@ async fn metrics_have_the_largest_sessions_and_one_series_for_the_rest() {
     has(&text, "sse_clients 0");
     has(&text, "sse_clients_limit 10000");
     assert!(text.contains("\nprocess_resident_memory_bytes "));
+}
+
+/// Of two readers, neither misses what the other saw.
+#[tokio::test]
+async fn series_linger_for_a_second_reader() {
+    let sample = async |server: &Server, labels: &str| {
+        let text = server.get("/metrics").await.text().await.unwrap();
+        let name = format!("sse_no_client_total{{{labels}}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value.map(|value| value.parse::<u64>().unwrap())
+    };
+    for (linger, grown, gone) in [("0s", 2, None), ("1h", 0, Some(0))] {
+        let server = Server::start(&["--linger", linger]);
+        server.publish("/publish/a", "x").await;
+        assert_eq!(sample(&server, "session=\"a\"").await, Some(0));
+        for _ in 0..2 {
+            server.publish("/publish/a", "x").await;
+        }
+        assert_eq!(sample(&server, "session=\"a\"").await, Some(grown), "{linger}");
+        assert_eq!(sample(&server, "other=\"true\"").await, Some(3 - grown));
+        // The last client's leaving removes the session's counters.
+        drop(server.listen("/events/a").await);
+        server.until(|now| now.at("stats/removed") == 1).await;
+        assert_eq!(sample(&server, "session=\"a\"").await, Some(grown));
+        assert_eq!(sample(&server, "session=\"a\"").await, gone, "{linger}");
+    }
 }
 
 #[tokio::test]

@@ -74,10 +74,9 @@ impl Audience {
     pub async fn until_full(&self) -> Result<()> {
         let begun = Instant::now();
         while self.seated.load(Relaxed) < self.seats.len() {
-            if begun.elapsed() > PATIENCE {
-                self.undisturbed()?;
-                bail!("only {} clients have a seat", self.seated.load(Relaxed));
-            }
+            self.undisturbed()?;
+            let seated = self.seated.load(Relaxed);
+            ensure!(begun.elapsed() < PATIENCE, "only {seated} clients have a seat");
             sleep(Duration::from_millis(50)).await;
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Many clients at once, who come and go; publishers who keep books of what they were answered; and at
-//! the end the server's counters must be what the books say.
+//! Many clients at once, who come and go; publishers who keep books of what they were answered; and
+//! at the end the server's counters must be what the books say.
 //!
 //! ```sh
 //! cargo test --release -p sse-server --test load -- --clients 10000 --seconds 600
@@ -80,8 +80,15 @@ async fn run(args: &Args) -> Result<()> {
     // A place is free again only when the server has seen that its client left.
     let places = (args.clients + args.clients / 4 + 16).to_string();
     let capacity = args.capacity.to_string();
-    let server =
-        Server::start(&["--max-clients", &places, "--capacity", &capacity, "--idle-ttl", "60s"]);
+    let server = Server::start(
+        &[
+            ["--max-clients", &places],
+            ["--capacity", &capacity],
+            ["--idle-ttl", "60s"],
+            ["--max-event", "65536"],
+        ]
+        .concat(),
+    );
     let mut memory = Memory::new(&server.snapshot().await);
 
     let stop = CancellationToken::new();

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 
 from churn import churn
-from parts import Missing, get, need, prometheus, sse_server
+from parts import Missing, get, need, need_file, prometheus, sse_server
 from runs import runs_of
 
 CAPACITY = 64
@@ -48,10 +48,12 @@ def main():
     args = arguments()
     try:
         need("prometheus", "promtool")
+        need_file(args.server)
     except Missing as missing:
         sys.exit(f"error: {missing}")
     report = Report()
     flags = ["--capacity", str(CAPACITY), "--idle-ttl", "3s", "--buffer", "1"]
+    flags += ["--max-event", "65536", "--linger", "0s"]
     with (
         tempfile.TemporaryDirectory() as directory,
         sse_server(args.server, *flags) as server,
@@ -189,7 +191,8 @@ def check_others(report, window, tally):
     report.check(max(keys.values) <= CAPACITY, f"keys: at most {max(keys.values):.0f}")
     removals = window.runs("sse_drops_removals_total")
     causes = {run.labels["cause"]: round(run.values[-1]) for run in removals}
-    report.check(len(causes) == 3 and all(causes.values()), f"sessions went by each cause: {causes}")
+    by_all = len(causes) == 3 and all(causes.values())
+    report.check(by_all, f"sessions went by each cause: {causes}")
     rejected = sum(run.values[-1] for run in window.runs("sse_drops_rejections_total"))
     report.note(f"calls that were rejected: {rejected:.0f}")
 
@@ -215,7 +218,8 @@ def check_promtool(report, metrics):
         flags=re.MULTILINE,
     )
     complaints = promtool(older)
-    report.check(not complaints, f"with the help under the sample's name: {complaints or 'content'}")
+    verdict = complaints or "content"
+    report.check(not complaints, f"with the help under the sample's name: {verdict}")
 
 
 def promtool(metrics):

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import pathlib
 import shutil
 import signal
 import socket
@@ -21,13 +22,18 @@ scrape_configs:
 
 
 class Missing(Exception):
-    """A program is not installed."""
+    """A program is not there, and how to get it."""
 
 
 def need(*programs):
     for program in programs:
         if not shutil.which(program):
             raise Missing(f"{program} is not installed: apt-get install prometheus")
+
+
+def need_file(binary):
+    if not pathlib.Path(binary).is_file():
+        raise Missing(f"there is no {binary}: cargo build --release -p sse-server, or name another")
 
 
 @contextlib.contextmanager
