@@ -5,9 +5,33 @@ use std::hash::{BuildHasher, Hash};
 use crate::{CounterStore, Lane, Snapshot, Stats, Totals};
 
 mod sealed {
-    pub trait Sealed {}
-    impl<K, S> Sealed for crate::CounterStore<K, S> {}
-    impl<K, S> Sealed for crate::Lane<K, S> {}
+    use crate::{CounterStore, Lane};
+
+    pub trait Sealed {
+        type K;
+        type S;
+
+        /// What is common to all lanes.
+        fn store(&self) -> &CounterStore<Self::K, Self::S>;
+    }
+
+    impl<K, S> Sealed for CounterStore<K, S> {
+        type K = K;
+        type S = S;
+
+        fn store(&self) -> &Self {
+            self
+        }
+    }
+
+    impl<K, S> Sealed for Lane<K, S> {
+        type K = K;
+        type S = S;
+
+        fn store(&self) -> &CounterStore<K, S> {
+            Lane::store(self)
+        }
+    }
 }
 
 /// What an exporter reads: a [`CounterStore`], or a [`Lane`] of a store of several. Sealed.
@@ -22,10 +46,14 @@ pub trait Source: sealed::Sealed + Send + Sync + 'static {
     fn totals(&self) -> Totals;
 
     /// As [`CounterStore::stats`].
-    fn stats(&self) -> Stats;
+    fn stats(&self) -> Stats {
+        self.store().stats()
+    }
 
     /// As [`CounterStore::len`].
-    fn len(&self) -> usize;
+    fn len(&self) -> usize {
+        self.store().len()
+    }
 
     /// Whether [`len`](Self::len) is 0.
     fn is_empty(&self) -> bool {
@@ -33,10 +61,14 @@ pub trait Source: sealed::Sealed + Send + Sync + 'static {
     }
 
     /// As [`CounterStore::capacity`].
-    fn capacity(&self) -> usize;
+    fn capacity(&self) -> usize {
+        self.store().capacity()
+    }
 
     /// As [`CounterStore::waiting`].
-    fn waiting(&self) -> usize;
+    fn waiting(&self) -> usize {
+        self.store().waiting()
+    }
 }
 
 impl<K, S> Source for CounterStore<K, S>
@@ -53,22 +85,6 @@ where
     fn totals(&self) -> Totals {
         self.totals()
     }
-
-    fn stats(&self) -> Stats {
-        self.stats()
-    }
-
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn capacity(&self) -> usize {
-        self.capacity()
-    }
-
-    fn waiting(&self) -> usize {
-        self.waiting()
-    }
 }
 
 impl<K, S> Source for Lane<K, S>
@@ -84,21 +100,5 @@ where
 
     fn totals(&self) -> Totals {
         self.totals()
-    }
-
-    fn stats(&self) -> Stats {
-        self.store().stats()
-    }
-
-    fn len(&self) -> usize {
-        self.store().len()
-    }
-
-    fn capacity(&self) -> usize {
-        self.store().capacity()
-    }
-
-    fn waiting(&self) -> usize {
-        self.store().waiting()
     }
 }
