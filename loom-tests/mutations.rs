@@ -293,16 +293,30 @@ const MUTATIONS: &[Mutation] = &[
         "index_inserts_blindly",
         patch(
             "index.rs",
-            "match bucket.compare_exchange(head.0, raw, Ordering::Release, Ordering::Relaxed) {",
-            "match Ok::<*mut Entry<K>, *mut Entry<K>>(bucket.swap(raw, Ordering::Release)) {",
+            "match bucket.compare_exchange(head.0, link, Ordering::Release, Ordering::Relaxed) {",
+            "match Ok::<*mut Entry<K>, *mut Entry<K>>(bucket.swap(link, Ordering::Release)) {",
+        ),
+    ),
+    stub(
+        "index_forgets_what_lies_behind",
+        patch("index.rs", "addr | self.0 | chain.addr() & MARKS", "addr | self.0"),
+    ),
+    stub(
+        "index_forgets_what_lies_behind_when_it_unlinks",
+        patch(
+            "index.rs",
+            "let next = entry.next().load(Ordering::Relaxed);
+            let mut head",
+            "let next = entry_of(entry.next().load(Ordering::Relaxed));
+            let mut head",
         ),
     ),
     stub(
         "index_publishes_relaxed",
         patch(
             "index.rs",
-            "bucket.compare_exchange(head.0, raw, Ordering::Release,",
-            "bucket.compare_exchange(head.0, raw, Ordering::Relaxed,",
+            "bucket.compare_exchange(head.0, link, Ordering::Release,",
+            "bucket.compare_exchange(head.0, link, Ordering::Relaxed,",
         ),
     ),
     stub(

@@ -11,7 +11,7 @@ use std::hash::Hash;
 use crate::budget::Permit;
 use crate::cell::{Amount, Cause, MAX_COUNT, State};
 use crate::clock_list::Lists;
-use crate::engine::{AtCapacity, Engine, Missed, Touch, sealed};
+use crate::engine::{AtCapacity, Engine, Missed, Touch};
 use crate::entry::{CORE, Entry, Load, Place, Ref, SHARD, Sealed};
 use crate::error::Rejected;
 use crate::hash::KeyHash;
@@ -267,7 +267,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         guard: &'g Guard,
         out: &mut Removals<'_, K>,
     ) {
-        let Sealed { entry, units, cause } = victim;
+        let (entry, units, cause) = (victim.entry, victim.units(), victim.cause());
         if self.listener.is_some() {
             // SAFETY: only the sealer has the report's hold.
             unsafe { out.push(entry, units, cause) };
@@ -527,13 +527,13 @@ impl<K: Send + Sync + 'static> Engine<K> {
             for &(entry, seen, _) in &batch {
                 let cause = if is_idle(&entry, time) { Cause::Idle } else { Cause::Capacity };
                 if let Ok(units) = entry.seal_if(seen, cause) {
-                    return Some(sealed(entry, units, cause));
+                    return Some(Sealed::new(entry, units, cause));
                 }
             }
             // All are in use right now: then use does not save them.
             for (entry, ..) in batch {
                 if let Some(units) = entry.seal(Cause::Capacity) {
-                    return Some(sealed(entry, units, Cause::Capacity));
+                    return Some(Sealed::new(entry, units, Cause::Capacity));
                 }
             }
         }

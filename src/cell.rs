@@ -82,17 +82,22 @@ impl Cause {
         }
     }
 
+    #[inline]
+    pub(crate) fn of_index(index: usize) -> Self {
+        match index {
+            0 => Cause::Capacity,
+            1 => Cause::Idle,
+            _ => Cause::Removed,
+        }
+    }
+
     fn bits(self) -> u64 {
         (self.index() as u64 + 1) << CAUSE_SHIFT
     }
 
     fn from_bits(word: u64) -> Option<Self> {
-        match (word & CAUSE) >> CAUSE_SHIFT {
-            0 => None,
-            1 => Some(Cause::Capacity),
-            2 => Some(Cause::Idle),
-            _ => Some(Cause::Removed),
-        }
+        let bits = (word & CAUSE) >> CAUSE_SHIFT;
+        Some(Self::of_index(bits.checked_sub(1)? as usize))
     }
 }
 

@@ -255,7 +255,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
             }
             // Again: a seal fails also where another sealer came half way.
             if let Ok(units) = entry.seal_if(seen, Cause::Idle) {
-                return Some(sealed(entry, units, Cause::Idle));
+                return Some(Sealed::new(entry, units, Cause::Idle));
             }
         }
     }
@@ -268,7 +268,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     ) -> Option<Sealed<'g, K>> {
         self.seal_if_idle(entry, time).or_else(|| {
             let units = entry.seal(Cause::Removed)?;
-            Some(sealed(entry, units, Cause::Removed))
+            Some(Sealed::new(entry, units, Cause::Removed))
         })
     }
 
@@ -298,7 +298,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
     /// Credits a sealed entry and takes it out of chain and lists, as the owner of its shard; where
     /// that is taken, leaves it to the next owner.
     fn bury<'g>(&self, sealed: Sealed<'g, K>, guard: &'g Guard, out: &mut Removals<'_, K>) {
-        let Sealed { entry, units, cause } = sealed;
+        let (entry, units, cause) = (sealed.entry, sealed.units(), sealed.cause());
         let shard = self.shard(entry.hash());
         if self.listener.is_some() {
             // SAFETY: only the sealer has the report's hold.
@@ -419,14 +419,10 @@ impl<K: Send + Sync + 'static> Engine<K> {
         self.pay_for_expiry(hash, time, guard, out);
         let entry = self.index.find(hash, key, guard).first?;
         let sealed = self.seal_anyway(entry, time)?;
-        let (units, cause) = (sealed.units, sealed.cause);
+        let (units, cause) = (sealed.units(), sealed.cause());
         self.end(sealed, guard, out);
         (cause == Cause::Removed).then_some((entry, units))
     }
-}
-
-pub(crate) fn sealed<K>(entry: Ref<'_, K>, units: u64, cause: Cause) -> Sealed<'_, K> {
-    Sealed { entry, units, cause }
 }
 
 impl<K> Drop for Engine<K> {

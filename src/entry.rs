@@ -432,13 +432,47 @@ impl<K> Deref for Ref<'_, K> {
 #[must_use]
 pub(crate) struct Sealed<'g, K> {
     pub(crate) entry: Ref<'g, K>,
-    pub(crate) units: u64,
-    pub(crate) cause: Cause,
+    /// Units above [`CAUSE_BITS`] of cause. One word, so that all of it is passed in registers: a
+    /// byte that was just written is slow to load as part of a word.
+    end: u64,
+}
+
+const CAUSE_BITS: u32 = 2;
+
+impl<'g, K> Sealed<'g, K> {
+    #[inline]
+    pub(crate) fn new(entry: Ref<'g, K>, units: u64, cause: Cause) -> Self {
+        Self { entry, end: units << CAUSE_BITS | cause.index() as u64 }
+    }
+
+    #[inline]
+    pub(crate) fn units(&self) -> u64 {
+        self.end >> CAUSE_BITS
+    }
+
+    #[inline]
+    pub(crate) fn cause(&self) -> Cause {
+        Cause::of_index((self.end & ((1 << CAUSE_BITS) - 1)) as usize)
+    }
 }
 
 #[cfg(all(test, not(crossbeam_loom)))]
 mod tests {
     use super::*;
+    use crate::cell::MAX_COUNT;
+
+    #[test]
+    fn a_sealed_entry_keeps_units_and_cause_apart() {
+        let mut entry = Entry::new(KeyHash::mixed(1), 1_u64, None, SHARD);
+        // SAFETY: the entry outlives its uses here.
+        let entry = unsafe { Ref::new(&raw mut entry) }.expect("not null");
+        for cause in [Cause::Capacity, Cause::Idle, Cause::Removed] {
+            for units in [0, 1, MAX_COUNT] {
+                let sealed = Sealed::new(entry, units, cause);
+                assert_eq!((sealed.units(), sealed.cause()), (units, cause));
+            }
+        }
+    }
 
     #[test]
     fn a_handle_gets_a_hold_only_while_the_store_has_one() {

@@ -86,6 +86,7 @@ impl KeyHash {
     }
 
     /// A number below `n`, from the low 32 bits, which `top` uses last.
+    #[inline]
     pub(crate) fn below(self, n: usize) -> usize {
         (((self.0 & 0xffff_ffff) * n as u64) >> 32) as usize
     }

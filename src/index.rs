@@ -18,6 +18,18 @@
 //!   as it is and leads to older entries, and whatever is live among those stays reachable. It
 //!   never restarts.
 //!
+//! # What a link says of what lies behind it
+//!
+//! Entries are aligned to their cache lines, which leaves six bits of a link free. Each key sets two
+//! of them, and a link has those of all entries that can be reached by it ([`Mark`]; a Bloom filter,
+//! *Space/Time Trade-offs in Hash Coding with Allowable Errors*, CACM 1970). A search stops at a
+//! link that lacks one of its key's: most searches in vain, as before each admission, touch no
+//! entry, and so miss no cache line but the bucket's.
+//!
+//! A newcomer's link keeps the marks of the chain that it goes in front of, and the new head adds
+//! its own. Unlinking restores what the link behind the unlinked entry says; links before it go on
+//! saying too much, until they go themselves.
+//!
 //! # Orderings
 //!
 //! - The insertion is Release and pairs with the Acquire loads of every walk: the entry is seen
@@ -79,7 +91,8 @@ impl<K> Index<K> {
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let head = self.bucket(hash).load(Ordering::Acquire);
-        let first = Walk::from(head, guard).find(|e| e.hash() == hash && key.equivalent(e.key()));
+        let mut walk = Walk { link: head, mark: Mark::of(hash), guard };
+        let first = walk.find(|e| e.hash() == hash && key.equivalent(e.key()));
         Found { first, head: Head(head) }
     }
 
@@ -107,8 +120,10 @@ impl<K> Index<K> {
     ) -> Result<Ref<'g, K>, Box<Entry<K>>> {
         let bucket = self.bucket(entry.hash());
         entry.next().store(head.0, Ordering::Relaxed);
+        let mark = Mark::of(entry.hash());
         let raw = Box::into_raw(entry);
-        match bucket.compare_exchange(head.0, raw, Ordering::Release, Ordering::Relaxed) {
+        let link = mark.link_to(raw, head.0);
+        match bucket.compare_exchange(head.0, link, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => Ok(deref(raw, guard).expect("a box is not null")),
             // SAFETY: not published: the box is still ours.
             Err(_) => Err(unsafe { Box::from_raw(raw) }),
@@ -125,14 +140,14 @@ impl<K> Index<K> {
         let bucket = self.bucket(entry.hash());
         let next = entry.next().load(Ordering::Relaxed);
         let mut head = bucket.load(Ordering::Acquire);
-        while head == entry.as_ptr() {
+        while entry_of(head) == entry.as_ptr() {
             match bucket.compare_exchange(head, next, Ordering::Release, Ordering::Acquire) {
                 Ok(_) => return,
                 Err(now) => head = now,
             }
         }
-        let links_to = |pred: &Ref<'_, K>| pred.next().load(Ordering::Relaxed) == entry.as_ptr();
-        let pred = Walk::from(head, guard).find(links_to);
+        let mut preds = Walk::from(head, guard);
+        let pred = preds.find(|p| entry_of(p.next().load(Ordering::Relaxed)) == entry.as_ptr());
         debug_assert!(pred.is_some(), "unlinked twice");
         if let Some(pred) = pred {
             pred.next().store(next, Ordering::Release);
@@ -140,24 +155,74 @@ impl<K> Index<K> {
     }
 }
 
+/// The bits of a link that are not address.
+const MARKS: usize = 63;
+
+/// Two of six bits, by which a link tells that an entry of this hash may lie behind it.
+#[derive(Clone, Copy)]
+struct Mark(usize);
+
+impl Mark {
+    /// In every link.
+    const NONE: Self = Self(0);
+
+    #[inline]
+    fn of(hash: KeyHash) -> Self {
+        const PAIRS: [u8; 15] = {
+            let mut pairs = [0; 15];
+            let (mut n, mut low) = (0, 0);
+            while low < 6 {
+                let mut high = low + 1;
+                while high < 6 {
+                    pairs[n] = 1 << low | 1 << high;
+                    n += 1;
+                    high += 1;
+                }
+                low += 1;
+            }
+            pairs
+        };
+        // Not by bits that chose the bucket.
+        Self(PAIRS[hash.below(PAIRS.len())].into())
+    }
+
+    #[inline]
+    fn is_in<K>(self, link: *mut Entry<K>) -> bool {
+        link.addr() & self.0 == self.0
+    }
+
+    /// A link to an entry of this mark that goes in front of a chain.
+    #[inline]
+    fn link_to<K>(self, entry: *mut Entry<K>, chain: *mut Entry<K>) -> *mut Entry<K> {
+        const { assert!(align_of::<Entry<K>>() > MARKS, "an entry's address has its low bits free") };
+        entry.map_addr(|addr| addr | self.0 | chain.addr() & MARKS)
+    }
+}
+
+#[inline]
+fn entry_of<K>(link: *mut Entry<K>) -> *mut Entry<K> {
+    link.map_addr(|addr| addr & !MARKS)
+}
+
 #[inline]
 fn deref<K>(link: *mut Entry<K>, _guard: &Guard) -> Option<Ref<'_, K>> {
     // SAFETY: links lead to published entries, and an entry is freed only after a grace period from
     // when the last structure let go of it: not while this guard, which was there when the link was
     // read, lives.
-    unsafe { Ref::new(link) }
+    unsafe { Ref::new(entry_of(link)) }
 }
 
-/// Down a chain, over ended entries too.
+/// Down a chain, over ended entries too, as long as there may be entries of a mark.
 pub(crate) struct Walk<'g, K> {
-    current: *mut Entry<K>,
+    link: *mut Entry<K>,
+    mark: Mark,
     guard: &'g Guard,
 }
 
 impl<'g, K> Walk<'g, K> {
-    #[inline]
+    /// All entries.
     fn from(link: *mut Entry<K>, guard: &'g Guard) -> Self {
-        Self { current: link, guard }
+        Self { link, mark: Mark::NONE, guard }
     }
 }
 
@@ -166,8 +231,11 @@ impl<'g, K: 'g> Iterator for Walk<'g, K> {
 
     #[inline]
     fn next(&mut self) -> Option<Ref<'g, K>> {
-        let entry = deref(self.current, self.guard)?;
-        self.current = entry.next().load(Ordering::Acquire);
+        if !self.mark.is_in(self.link) {
+            return None;
+        }
+        let entry = deref(self.link, self.guard)?;
+        self.link = entry.next().load(Ordering::Acquire);
         Some(entry)
     }
 }
@@ -175,12 +243,12 @@ impl<'g, K: 'g> Iterator for Walk<'g, K> {
 impl<K> Index<K> {
     /// Empties a bucket when the store is dropped and hands out what was in it.
     pub(crate) fn take_at_drop(&mut self, bucket: usize, mut f: impl FnMut(*mut Entry<K>)) {
-        let mut current = self.buckets[bucket].swap(ptr::null_mut(), Ordering::Acquire);
+        let mut current = entry_of(self.buckets[bucket].swap(ptr::null_mut(), Ordering::Acquire));
         while !current.is_null() {
             // SAFETY: the chain holds its entries, and `&mut self` says that nobody else is here.
             let next = unsafe { (*current).next().load(Ordering::Relaxed) };
             f(current);
-            current = next;
+            current = entry_of(next);
         }
     }
 }
@@ -193,8 +261,17 @@ impl<K: Eq> Index<K> {
         let mut all = Vec::new();
         for bucket in 0..self.len() {
             let first = all.len();
+            // What every link so far has said lies behind it.
+            let mut said = self.buckets[bucket].load(Ordering::Relaxed).addr() & MARKS;
             for entry in self.walk(bucket, guard) {
                 let chain = &all[first..];
+                let mark = Mark::of(entry.hash());
+                assert_eq!(
+                    said & mark.0,
+                    mark.0,
+                    "a link that does not tell of an entry behind it"
+                );
+                said &= entry.next().load(Ordering::Relaxed).addr();
                 assert!(!chain.contains(&entry), "the chain of bucket {bucket} is a ring");
                 assert_eq!(self.bucket_of(entry.hash()), bucket, "an entry in another's bucket");
                 let newer = chain.iter().any(|other: &Ref<'_, K>| other.key() == entry.key());
@@ -216,6 +293,16 @@ mod tests {
         assert_eq!(index.len(), 16);
         for hash in (0..1000).map(KeyHash::mixed) {
             assert_eq!(index.bucket_of(hash), hash.top(4));
+        }
+    }
+
+    #[test]
+    fn marks_are_pairs_of_bits_and_all_as_frequent() {
+        let mut times = [0; MARKS + 1];
+        (0..15_000).for_each(|n| times[Mark::of(KeyHash::mixed(n)).0] += 1);
+        for (mark, times) in times.into_iter().enumerate() {
+            let expected = if mark.count_ones() == 2 { 800..1200 } else { 0..1 };
+            assert!(expected.contains(&times), "{mark:06b}: {times}");
         }
     }
 }

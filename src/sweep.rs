@@ -28,16 +28,18 @@ pub(crate) fn is_idle<K>(entry: &Entry<K>, time: Time<'_>) -> bool {
     time.is_some_and(|(timer, now)| timer.expired(entry.tick().load(Ordering::Relaxed), now))
 }
 
-/// Entries that the hand has passed, in the order of the visits.
+/// Entries that the hand has passed, in the order of the visits, and how many dead ones it met.
 struct Passed<K> {
     entries: [*mut Entry<K>; MAX_VISITS],
     credits: [u8; MAX_VISITS],
     len: usize,
+    dead: usize,
 }
 
 impl<K> Passed<K> {
     const fn new() -> Self {
-        Self { entries: [std::ptr::null_mut(); MAX_VISITS], credits: [0; MAX_VISITS], len: 0 }
+        let entries = [std::ptr::null_mut(); MAX_VISITS];
+        Self { entries, credits: [0; MAX_VISITS], len: 0, dead: 0 }
     }
 
     fn push(&mut self, entry: *mut Entry<K>, credit: u8) {
@@ -56,13 +58,6 @@ impl<K> Passed<K> {
     }
 }
 
-/// What a visit came to.
-enum Visit<'g, K> {
-    Victim(Sealed<'g, K>),
-    Passed,
-    Dead,
-}
-
 impl<K> Lists<K> {
     /// Seals one entry, or none where the lists are empty or all their entries are in use right
     /// now.
@@ -72,9 +67,8 @@ impl<K> Lists<K> {
         guard: &'g Guard,
     ) -> Option<Sealed<'g, K>> {
         let mut passed = Passed::new();
-        let mut dead = 0;
         let mut victim = None;
-        while passed.len < MAX_VISITS && dead < MAX_DEAD {
+        while victim.is_none() && passed.len < MAX_VISITS && passed.dead < MAX_DEAD {
             let main = self.main_len() + passed.len;
             let list = self.policy.choose(self.probation_len(), main, self.probation_len() + main);
             let place = if list == List::Main { Place::Main } else { Place::Probation };
@@ -82,14 +76,7 @@ impl<K> Lists<K> {
                 break;
             };
             self.steps += 1;
-            match self.visit(entry, list, time, &mut passed, guard) {
-                Visit::Victim(sealed) => {
-                    victim = Some(sealed);
-                    break;
-                }
-                Visit::Passed => {}
-                Visit::Dead => dead += 1,
-            }
+            victim = self.visit(entry, list, time, &mut passed, guard);
         }
         let victim = victim.or_else(|| self.lowest_credit(&mut passed, time, guard));
         for &entry in passed.as_slice() {
@@ -100,6 +87,7 @@ impl<K> Lists<K> {
         victim
     }
 
+    /// The entry as a victim, or among those passed.
     fn visit<'g>(
         &mut self,
         raw: *mut Entry<K>,
@@ -107,29 +95,30 @@ impl<K> Lists<K> {
         time: Time<'_>,
         passed: &mut Passed<K>,
         _guard: &'g Guard,
-    ) -> Visit<'g, K> {
+    ) -> Option<Sealed<'g, K>> {
         // SAFETY: its hold keeps the entry alive, and from then on the guard does.
-        let Some(entry) = (unsafe { Ref::<'g, K>::new(raw) }) else { return Visit::Dead };
+        let entry = unsafe { Ref::<'g, K>::new(raw) }?;
         loop {
             let seen = entry.cell().look();
             if seen.is_ended() {
                 // Its sealer buries it.
-                return Visit::Dead;
+                passed.dead += 1;
+                return None;
             }
             match judge(&entry, list, seen) {
                 Verdict::Out => {
                     // An entry that was used since it was judged is judged again. Lock-free, and
                     // short: two uses take it out of here.
                     if let Some(sealed) = seal(entry, seen, time) {
-                        if sealed.cause == Cause::Capacity {
+                        if sealed.cause() == Cause::Capacity {
                             self.policy.remember(entry.hash(), list);
                         }
-                        return Visit::Victim(sealed);
+                        return Some(sealed);
                     }
                 }
                 Verdict::Stays { .. } if is_idle(&entry, time) => {
                     if let Some(sealed) = seal(entry, seen, time) {
-                        return Visit::Victim(sealed);
+                        return Some(sealed);
                     }
                 }
                 Verdict::Stays { credit } => {
@@ -142,7 +131,7 @@ impl<K> Lists<K> {
                         });
                     }
                     passed.push(raw, credit);
-                    return Visit::Passed;
+                    return None;
                 }
             }
         }
@@ -161,7 +150,7 @@ impl<K> Lists<K> {
             // SAFETY: its hold keeps the entry alive, and from then on the guard does.
             let entry = unsafe { Ref::<'g, K>::new(passed.entries[i]) }?;
             if let Some(sealed) = seal(entry, entry.cell().look(), time) {
-                if sealed.cause == Cause::Capacity {
+                if sealed.cause() == Cause::Capacity {
                     self.policy.remember(entry.hash(), List::Main);
                 }
                 passed.entries[i] = std::ptr::null_mut();
@@ -193,5 +182,5 @@ fn judge<K>(entry: &Entry<K>, list: List, seen: Seen) -> Verdict {
 fn seal<'g, K>(entry: Ref<'g, K>, seen: Seen, time: Time<'_>) -> Option<Sealed<'g, K>> {
     let cause = if is_idle(&entry, time) { Cause::Idle } else { Cause::Capacity };
     let units = entry.seal_if(seen, cause).ok()?;
-    Some(Sealed { entry, units, cause })
+    Some(Sealed::new(entry, units, cause))
 }

@@ -32,7 +32,7 @@ impl Chain {
         let guard = pin();
         let mut new = entry(key, 1);
         loop {
-            let Found { first, head } = self.0.find(hash(), &key, &guard);
+            let Found { first, head } = self.0.find(hash(key), &key, &guard);
             if first.is_some_and(|first| first.cell().add(1).is_ok()) {
                 return;
             }
@@ -44,7 +44,7 @@ impl Chain {
     }
 
     fn is_found(&self, key: usize) -> bool {
-        self.0.find(hash(), &key, &pin()).first.is_some_and(|entry| *entry.key() == key)
+        self.0.find(hash(key), &key, &pin()).first.is_some_and(|entry| *entry.key() == key)
     }
 
     /// As the owner, one after the other. An entry that was taken out is nowhere any more.
@@ -61,7 +61,7 @@ impl Chain {
     }
 
     fn published(&self, key: usize) -> Published {
-        Published::of(self.0.find(hash(), &key, &pin()).first.expect("found"))
+        Published::of(self.0.find(hash(key), &key, &pin()).first.expect("found"))
     }
 
     /// Newest first.
@@ -93,7 +93,7 @@ pub(crate) fn two_inserters_of_one_key() {
         keys.sort_unstable();
         assert_eq!(keys, [1, 2], "one life of each key");
         let guard = pin();
-        let first = chain.0.find(hash(), &1, &guard).first.unwrap();
+        let first = chain.0.find(hash(1), &1, &guard).first.unwrap();
         assert_eq!(first.cell().look().units(), 2, "one life has both units");
         chain.end([]);
     });

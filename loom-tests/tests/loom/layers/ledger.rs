@@ -36,7 +36,7 @@ impl Shard {
         let shard = Self { index: Index::new(0).unwrap(), ledger: Ledger::new(1, 1, 0), roster };
         let guard = pin();
         let entries = [0, 1, 2].map(|key| {
-            let head = shard.index.find(hash(), &key, &guard).head;
+            let head = shard.index.find(hash(key), &key, &guard).head;
             let Ok(entry) = shard.index.insert(entry(key, UNITS[key]), head, &guard) else {
                 panic!("nobody else is here yet");
             };

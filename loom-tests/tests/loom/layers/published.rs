@@ -6,14 +6,14 @@ mod published {
     use super::super::tree::entry::{Entry, Ref, SHARD};
     use super::super::tree::hash::KeyHash;
 
-    /// All keys have one hash: a chain is what is looked at.
-    pub(super) fn hash() -> KeyHash {
-        KeyHash::mixed(0)
+    /// With one bucket all keys are in one chain; their marks differ.
+    pub(super) fn hash(key: usize) -> KeyHash {
+        KeyHash::mixed(key as u64)
     }
 
     /// A new life, of so many units.
     pub(super) fn entry(key: usize, units: u64) -> Box<Entry<usize>> {
-        let mut entry = Box::new(Entry::new(hash(), key, None, SHARD));
+        let mut entry = Box::new(Entry::new(hash(key), key, None, SHARD));
         entry.prepare(Amount::once(units), 0, None);
         entry
     }
