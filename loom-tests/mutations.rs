@@ -676,7 +676,7 @@ const MUTATIONS: &[Mutation] = &[
     ),
     at_once(
         "limbo_keeps_the_slot_of_late_handles",
-        patch("limbo.rs", "Freed::ByHandles => held += 1,", "Freed::ByHandles => held += 0,"),
+        patch("limbo.rs", "if (holds - SHARD) & CORE == 0 {", "if (holds - SHARD) & CORE == 1 {"),
     ),
     at_once(
         "limbo_looks_relaxed",
@@ -688,7 +688,7 @@ const MUTATIONS: &[Mutation] = &[
     ),
     at_once(
         "limbo_frees_without_looking",
-        patch("limbo.rs", "if holds & SHARD != 0 && holds != SHARD {", "if holds == u64::MAX {"),
+        patch("limbo.rs", "if holds != SHARD { holds =", "if holds == u64::MAX { holds ="),
     ),
     at_once(
         "limbo_frees_relaxed",
@@ -1055,8 +1055,8 @@ const MUTATIONS: &[Mutation] = &[
         "drops_let_go_without_acquire",
         patch(
             "limbo.rs",
-            "(*entry).holds().fetch_sub(bits, Ordering::AcqRel)",
-            "(*entry).holds().fetch_sub(bits, Ordering::Release)",
+            "entry.as_ref() }.holds().fetch_sub(bits, Ordering::AcqRel)",
+            "entry.as_ref() }.holds().fetch_sub(bits, Ordering::Release)",
         ),
     ),
     on(

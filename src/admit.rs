@@ -20,6 +20,7 @@ use crate::limbo::Slot;
 use crate::reclaim::{Guard, pin};
 use crate::removal::Removals;
 use crate::shard::{Shard, Tally};
+use crate::spare::OldKey;
 use crate::sweep::{Time, is_idle};
 use crate::sync::Ordering;
 
@@ -51,6 +52,8 @@ struct Kit<'a, K> {
     room: Option<Room<'a>>,
     /// What the ghost knows of the key, once it was asked.
     known: Option<bool>,
+    /// Of the entry whose memory is used again; dropped when all is done.
+    old_key: Option<OldKey<K>>,
 }
 
 impl<K: Send + Sync + 'static> Engine<K> {
@@ -89,7 +92,8 @@ impl<K: Send + Sync + 'static> Engine<K> {
     where
         K: Hash + Eq,
     {
-        let mut kit = Kit { key: Some(key), slot: None, fresh: None, room: None, known: None };
+        let key = Some(key);
+        let mut kit = Kit { key, slot: None, fresh: None, room: None, known: None, old_key: None };
         if let Missed(Some(head)) = missed
             && let Some(entry) = self.admit_owned(hash, n, head, &mut kit, &guard, out)
         {
@@ -131,12 +135,15 @@ impl<K: Send + Sync + 'static> Engine<K> {
         let admitted = self.own_lists(shard, guard, |lists| {
             // Asked in `make_room`.
             lists.policy.prefetch(hash);
-            let of_owner = || self.limbo.slot_of_owner(shard.number, &mut lists.blanks);
-            let slot = kit.slot.take().or_else(of_owner)?;
+            let of_owner = || self.limbo.slot_of_owner(shard.number, &mut lists.spares);
+            // In the kit: where there is no victim it may be dropped, and a key with it.
+            kit.slot = kit.slot.take().or_else(of_owner);
+            kit.slot.as_ref()?;
             let victim = match kit.room {
                 Some(_) => None,
                 None => Some(self.make_room(hash, lists, kit, time, guard)?),
             };
+            let slot = kit.slot.take()?;
             Tally::count_owned(&shard.owned.begun);
             let entry = self.publish(hash, n, head, slot, kit, guard);
             if let Some(entry) = entry {
@@ -163,6 +170,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 lists.policy.prefetch(hash);
             }
         }
+        lists.spares.prefetch();
     }
 
     /// A victim from a shard that has more than its share, if this one has less. Shares drift where
@@ -227,7 +235,9 @@ impl<K: Send + Sync + 'static> Engine<K> {
     ) -> Option<Ref<'g, K>> {
         let (key, room) = (kit.key.take()?, kit.room.take()?);
         let extra = self.extra();
-        let mut entry = Box::write(slot.blank(), Entry::new(hash, key, extra, self.holds()));
+        let (blank, old_key) = slot.memory();
+        kit.old_key = old_key;
+        let mut entry = Box::write(blank, Entry::new(hash, key, extra, self.holds()));
         self.begin(&mut entry, n, room.known);
         match self.index.insert(entry, head, guard) {
             Ok(entry) => {
@@ -289,7 +299,9 @@ impl<K: Send + Sync + 'static> Engine<K> {
     where
         K: Hash + Eq,
     {
-        let Kit { key, slot, fresh, mut room, mut known } = kit;
+        // The first of all locals: dropped when nothing else is held.
+        let mut old_key = kit.old_key;
+        let Kit { key, slot, fresh, mut room, mut known, .. } = kit;
         if self.at_capacity == AtCapacity::Reject
             && room.is_none()
             && let Some(new) = &key
@@ -314,7 +326,9 @@ impl<K: Send + Sync + 'static> Engine<K> {
                 self.slot(hash, &key, out)
             })?;
             let extra = self.extra();
-            let entry = Box::write(slot.blank(), Entry::new(hash, key, extra, self.holds()));
+            let (blank, old) = slot.memory();
+            old_key = old;
+            let entry = Box::write(blank, Entry::new(hash, key, extra, self.holds()));
             Some(Fresh { entry, slot })
         });
         let Some(mut fresh) = fresh else {

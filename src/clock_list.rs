@@ -19,14 +19,14 @@
 //! - Arrivals and departures are pushed Release and taken Acquire: the seat as it was before
 //!   publication, and the seal, are the owner's to see.
 
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
 use crate::entry::SHARD;
 use crate::entry::{Entry, HANDLE, Place, Ref};
 use crate::policy::Policy;
 use crate::reclaim::Guard;
-use crate::spare::Blanks;
+use crate::spare::Batch;
 use crate::sync::{AtomicBool, AtomicPtr, Ordering, UnsafeCell};
 
 /// Arrivals that one owner puts into the lists.
@@ -34,6 +34,8 @@ pub(crate) const DRAIN: usize = if cfg!(crossbeam_loom) { 2 } else { 64 };
 /// Departures that one owner buries.
 pub(crate) const HEED: usize = if cfg!(crossbeam_loom) { 2 } else { 64 };
 
+/// In this order: an owner writes to as few cache lines as can be, which others have to fetch.
+#[repr(C)]
 pub(crate) struct Roster<K> {
     taken: AtomicBool,
     arrivals: AtomicPtr<Entry<K>>,
@@ -63,27 +65,6 @@ unsafe impl<K: Send + Sync> Send for Roster<K> {}
 // SAFETY: as above.
 unsafe impl<K: Send + Sync> Sync for Roster<K> {}
 
-/// Ended entries that nobody can find any more, linked by `link`.
-pub(crate) struct Batch<K> {
-    pub(crate) first: *mut Entry<K>,
-    pub(crate) len: usize,
-}
-
-impl<K> Batch<K> {
-    const fn new() -> Self {
-        Self { first: ptr::null_mut(), len: 0 }
-    }
-
-    fn push(&mut self, entry: *mut Entry<K>) {
-        if let Some(entry) = listed(entry) {
-            // Relaxed: `link` is the owner's.
-            entry.link().store(self.first, Ordering::Relaxed);
-        }
-        self.first = entry;
-        self.len += 1;
-    }
-}
-
 /// What an owner leaves to be done when the shard is free again.
 #[must_use]
 pub(crate) struct Gone<K> {
@@ -91,17 +72,13 @@ pub(crate) struct Gone<K> {
     held: *mut Entry<K>,
     notes: *mut Departure<K>,
     /// To be freed after a grace period.
-    pub(crate) batch: Option<Batch<K>>,
+    pub(crate) batch: Batch<K>,
 }
 
 impl<K> Gone<K> {
-    const fn none() -> Self {
-        Self { held: ptr::null_mut(), notes: ptr::null_mut(), batch: None }
-    }
-
     #[inline]
     pub(crate) fn is_nothing(&self) -> bool {
-        self.held.is_null() && self.notes.is_null() && self.batch.is_none()
+        self.held.is_null() && self.notes.is_null() && self.batch.len() == 0
     }
 
     pub(crate) fn free_notes(&mut self, guard: &Guard) {
@@ -178,32 +155,30 @@ impl<K> Roster<K> {
             || !self.departures.load(Ordering::Relaxed).is_null()
     }
 
-    /// When the store is dropped: what is in no chain any more goes to `f`, and the notes are freed.
-    pub(crate) fn take_at_drop(&mut self, mut f: impl FnMut(*mut Entry<K>)) {
+    /// When the store is dropped: what is in no chain any more goes to `f`, the notes are freed, and
+    /// the spares are the caller's.
+    pub(crate) fn take_at_drop(&mut self, mut f: impl FnMut(NonNull<Entry<K>>)) -> Batch<K> {
         self.lists.with_mut(|lists| {
             // SAFETY: `&mut self`: nobody else is here.
             let lists = unsafe { &mut *lists };
             for mut at in [self.arrivals.load(Ordering::Acquire), lists.backlog] {
                 while let Some(entry) = listed(at) {
-                    let raw = std::mem::replace(&mut at, entry.link().load(Ordering::Relaxed));
+                    at = entry.link().load(Ordering::Relaxed);
                     // SAFETY: see `listed`.
                     if unsafe { entry.seat(|seat| seat.departed) } {
-                        f(raw);
+                        f(entry.as_non_null());
                     }
                 }
             }
-            let mut at = std::mem::replace(&mut lists.limbo, Batch::new()).first;
-            while let Some(entry) = listed(at) {
-                let raw = std::mem::replace(&mut at, entry.link().load(Ordering::Relaxed));
-                f(raw);
-            }
+            std::iter::from_fn(|| lists.limbo.pop()).for_each(&mut f);
             for mut note in [self.departures.load(Ordering::Acquire), lists.departing] {
                 while !note.is_null() {
                     // SAFETY: made by `Box`, and nobody else is here.
                     note = unsafe { Box::from_raw(note) }.next;
                 }
             }
-        });
+            lists.take_spares()
+        })
     }
 }
 
@@ -248,6 +223,7 @@ fn free_notes<K>(mut notes: *mut Departure<K>, guard: &Guard) {
 }
 
 /// A FIFO list of entries, linked both ways so that a removal is O(1).
+#[repr(C)]
 struct Queue<K> {
     newest: *mut Entry<K>,
     oldest: *mut Entry<K>,
@@ -261,23 +237,29 @@ impl<K> Queue<K> {
 }
 
 /// What the owner has.
+#[repr(C)]
 pub(crate) struct Lists<K> {
     probation: Queue<K>,
+    /// Entries that were looked at, ever; what amortised pruning is held to.
+    pub(crate) steps: u64,
+    /// Entries a batch.
+    full: u32,
+    /// The batch goes with this owner, whether it is full or not.
+    due: bool,
+    pub(crate) pen: Pen,
     main: Queue<K>,
+    pub(crate) policy: Policy,
+    /// Ended entries that are not a full batch yet.
+    limbo: Batch<K>,
+    /// For the next entries.
+    pub(crate) spares: Batch<K>,
+    /// For [`Gone`].
+    held: *mut Entry<K>,
+    notes: *mut Departure<K>,
     /// Arrivals that were taken and did not fit into one drain, linked by `link`.
     backlog: *mut Entry<K>,
     /// Departures that were taken and not heeded yet.
     departing: *mut Departure<K>,
-    gone: Gone<K>,
-    /// Ended entries that are not a full batch yet.
-    limbo: Batch<K>,
-    full: usize,
-    /// Memory for the next entries.
-    pub(crate) blanks: Blanks<K>,
-    pub(crate) pen: Pen,
-    pub(crate) policy: Policy,
-    /// Entries that were looked at, ever; what amortised pruning is held to.
-    pub(crate) steps: u64,
 }
 
 /// An entry on loan to the owner of the shard, which `&mut Lists` is the proof of.
@@ -296,14 +278,21 @@ impl<K> Lists<K> {
             main: Queue::new(),
             backlog: ptr::null_mut(),
             departing: ptr::null_mut(),
-            gone: Gone::none(),
+            held: ptr::null_mut(),
+            notes: ptr::null_mut(),
             limbo: Batch::new(),
-            full,
-            blanks: Blanks::new(),
+            full: full as u32,
+            due: false,
+            spares: Batch::new(),
             pen: Pen::new(),
             policy: Policy::new(share),
             steps: 0,
         }
+    }
+
+    /// They and their slots are the caller's.
+    pub(crate) fn take_spares(&mut self) -> Batch<K> {
+        self.spares.take()
     }
 
     pub(crate) fn probation_len(&self) -> usize {
@@ -410,25 +399,26 @@ impl<K> Lists<K> {
     fn let_go(&mut self, entry: Ref<'_, K>) {
         // Relaxed: a hint. The free looks again.
         if entry.holds().load(Ordering::Relaxed) < HANDLE {
-            self.limbo.push(entry.as_ptr());
+            self.limbo.push(entry.as_non_null());
         } else {
-            let next = std::mem::replace(&mut self.gone.held, entry.as_ptr());
+            let next = std::mem::replace(&mut self.held, entry.as_ptr());
             entry.link().store(next, Ordering::Relaxed);
         }
     }
 
     /// Ended entries go with this owner even if they are not a full batch.
     pub(crate) fn hand_over(&mut self) {
-        if self.limbo.len > 0 {
-            self.gone.batch = Some(std::mem::replace(&mut self.limbo, Batch::new()));
-        }
+        self.due = true;
     }
 
     fn take_gone(&mut self) -> Gone<K> {
-        if self.limbo.len >= self.full {
-            self.hand_over();
+        let due = self.due || self.limbo.len() >= self.full as usize;
+        self.due = false;
+        Gone {
+            held: std::mem::replace(&mut self.held, ptr::null_mut()),
+            notes: std::mem::replace(&mut self.notes, ptr::null_mut()),
+            batch: if due { self.limbo.take() } else { Batch::new() },
         }
-        std::mem::replace(&mut self.gone, Gone::none())
     }
 
     /// Puts arrivals into the lists, at most [`DRAIN`] of them, the oldest first. (Of a longer
@@ -499,12 +489,12 @@ impl<K> Lists<K> {
         if note.is_null() {
             return None;
         }
-        // SAFETY: the notes are ours since the swap. One that was heeded goes over to `gone`.
+        // SAFETY: the notes are ours since the swap. One that was heeded goes over to `notes`.
         let raw = unsafe {
-            self.departing = std::mem::replace(&mut (*note).next, self.gone.notes);
+            self.departing = std::mem::replace(&mut (*note).next, self.notes);
             (*note).entry
         };
-        self.gone.notes = note;
+        self.notes = note;
         self.steps += 1;
         // SAFETY: its hold keeps the entry alive, and from then on the guard does.
         unsafe { Ref::new(raw) }
@@ -542,21 +532,9 @@ impl<K> Lists<K> {
                 at = entry.link().load(Ordering::Relaxed);
             }
         }
-        assert!(self.gone.is_nothing(), "not let go of");
-        let (mut at, mut len) = (self.limbo.first, 0);
-        while let Some(entry) = listed(at) {
-            assert_eq!(
-                entry.holds().load(Ordering::Acquire) % HANDLE,
-                SHARD,
-                "who holds a dead one"
-            );
-            assert!(entry.cell().look().is_ended(), "a live entry in limbo");
-            entry.cell().validate();
-            len += 1;
-            at = entry.link().load(Ordering::Relaxed);
-        }
-        assert_eq!(len, self.limbo.len, "the length of a batch");
-        self.blanks.validate();
+        assert!(self.held.is_null() && self.notes.is_null() && !self.due, "not let go of");
+        self.limbo.validate();
+        self.spares.validate();
     }
 }
 
@@ -564,7 +542,7 @@ impl<K> Lists<K> {
 impl<K> Roster<K> {
     /// With nothing in flight: each entry that was not buried is in one place, and what has ended is
     /// noted. Leaves all as it is; each entry goes to `visit` once, with whether it was buried.
-    /// Returns how many entries and blanks only the owner has.
+    /// Returns how many entries only the owner has.
     pub(crate) fn validate(&self, mut visit: impl FnMut(Ref<'_, K>, bool)) -> usize {
         assert!(!self.taken.swap(true, Ordering::AcqRel), "something is in flight");
         let own = self.lists.with_mut(|lists| {
@@ -589,7 +567,7 @@ impl<K> Roster<K> {
                     visit(entry, false);
                 }
             }
-            lists.limbo.len + lists.blanks.len()
+            lists.limbo.len() + lists.spares.len()
         });
         self.taken.store(false, Ordering::SeqCst);
         own

@@ -430,18 +430,20 @@ impl<K> Drop for Engine<K> {
     fn drop(&mut self) {
         let guard = pin();
         let limbo = &self.limbo;
+        limbo.close();
         for shard in &mut self.shards {
-            shard.roster.take_at_drop(|entry| {
+            let spares = shard.roster.take_at_drop(|entry| {
                 // SAFETY: it is in no chain any more, and nobody is in an operation. Its link has
                 // been read already.
                 unsafe { limbo.let_go_at_drop(entry, SHARD) };
             });
+            limbo.free_spares(spares);
         }
         let live = if self.listener.is_some() { CORE } else { SHARD };
         for bucket in 0..self.index.len() {
             self.index.take_at_drop(bucket, |entry| {
                 // SAFETY: the shard's hold keeps the entry alive.
-                let ended = unsafe { (*entry).cell().look().is_ended() };
+                let ended = unsafe { entry.as_ref() }.cell().look().is_ended();
                 // The sealer has taken over the report of an ended one.
                 let bits = if ended { SHARD } else { live };
                 // SAFETY: as above.

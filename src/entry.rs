@@ -350,20 +350,26 @@ impl<K> Entry<K> {
         false
     }
 
-    /// Drops an entry that nobody can reach, and leaves its memory.
+    /// Moves the key out of an entry that nobody can reach, drops the rest, and leaves the memory.
     ///
     /// # Safety
     ///
     /// Nobody accesses the entry any more.
-    pub(crate) unsafe fn end(entry: *mut Entry<K>) {
-        // SAFETY: by this function's own contract. Under loom the life is ended and nothing
-        // dropped, so that a use after this is seen, not undefined.
-        unsafe {
-            #[cfg(not(crossbeam_loom))]
-            std::ptr::drop_in_place(entry);
-            #[cfg(crossbeam_loom)]
-            (*entry).life.end();
-        }
+    #[inline]
+    pub(crate) unsafe fn into_key(entry: NonNull<Self>) -> K {
+        // SAFETY: by this function's own contract: it is moved out.
+        unsafe { entry.read() }.key
+    }
+
+    /// loom's marker is told that the entry was freed.
+    ///
+    /// # Safety
+    ///
+    /// The memory is still there.
+    #[cfg(crossbeam_loom)]
+    pub(crate) unsafe fn end(entry: NonNull<Self>) {
+        // SAFETY: by this function's own contract.
+        unsafe { entry.as_ref() }.life.end();
     }
 }
 

@@ -65,22 +65,21 @@ impl<K: Send + Sync + 'static> Engine<K> {
 
     /// Puts arrivals in, clears dead entries away, and frees what can be freed.
     pub(crate) fn tidy(&self) {
-        let guard = pin();
         for shard in &self.shards {
             // Again while there is work, unless another thread has the lists and does it; and not
             // for ever where others make more of it.
             for _ in 0..=self.limbo.exist() / HEED {
-                let more = self.own_lists(shard, &guard, |lists| {
+                let owned = self.own_lists(shard, &pin(), |lists| {
                     lists.hand_over();
-                    lists.has_work()
+                    (lists.has_work(), lists.take_spares())
                 });
-                let Some(more) = more else { break };
+                let Some((more, spares)) = owned else { break };
+                self.limbo.free_spares(spares);
                 if !more && !shard.roster.has_work() {
                     break;
                 }
             }
         }
-        drop(guard);
         self.limbo.flush();
         self.limbo.flush_all(self.waiting());
     }

@@ -40,7 +40,7 @@
 //!   entry is published.
 
 use std::hash::Hash;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use equivalent::Equivalent;
 
@@ -242,13 +242,12 @@ impl<'g, K: 'g> Iterator for Walk<'g, K> {
 
 impl<K> Index<K> {
     /// Empties a bucket when the store is dropped and hands out what was in it.
-    pub(crate) fn take_at_drop(&mut self, bucket: usize, mut f: impl FnMut(*mut Entry<K>)) {
-        let mut current = entry_of(self.buckets[bucket].swap(ptr::null_mut(), Ordering::Acquire));
-        while !current.is_null() {
+    pub(crate) fn take_at_drop(&mut self, bucket: usize, mut f: impl FnMut(NonNull<Entry<K>>)) {
+        let mut link = self.buckets[bucket].swap(ptr::null_mut(), Ordering::Acquire);
+        while let Some(entry) = NonNull::new(entry_of(link)) {
             // SAFETY: the chain holds its entries, and `&mut self` says that nobody else is here.
-            let next = unsafe { (*current).next().load(Ordering::Relaxed) };
-            f(current);
-            current = entry_of(next);
+            link = unsafe { entry.as_ref() }.next().load(Ordering::Relaxed);
+            f(entry);
         }
     }
 }

@@ -50,6 +50,8 @@ pub(crate) type Units = [u64; 3];
 
 type Copies = [[AtomicU64; 3]; 2];
 
+/// One cache line.
+#[repr(align(64))]
 struct Group<K> {
     head: AtomicPtr<Entry<K>>,
     copies: Copies,

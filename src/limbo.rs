@@ -15,10 +15,10 @@
 //! once. What the last of several holders lets go of goes to a lock-free stack beside, whose head
 //! counts its entries in the low bits that their alignment leaves free.
 //!
-//! After the grace period nobody can find an entry, so its holds are what they are: if only
-//! `SHARD` is left the entry is freed without another exchange, else it lets go of that hold. Keys
-//! are dropped, and the memory goes to the shard's spares (`spare`), with its slot, or back to the
-//! allocator.
+//! After the grace period the batch goes to the shard's spares (`spare`) as it is, slots with it;
+//! where there are enough, its entries are freed. Nobody can find an entry any more, so its holds
+//! are what they are: who takes it from the spares, or frees it, has it if only `SHARD` is left,
+//! without another exchange, and else lets go of that hold.
 //!
 //! # Orderings
 //!
@@ -29,14 +29,13 @@
 //! - `exist` is taken Acquire and released Release, like a permit.
 //! - `dry` is Relaxed: a hint, both outcomes of any race are sound.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
-use crate::clock_list::{Batch, Gone};
+use crate::clock_list::Gone;
 use crate::entry::{CORE, Entry, HANDLE, Ref, SHARD, UNCOUNTED};
 use crate::hash::KeyHash;
 use crate::reclaim::{Guard, pin};
-use crate::spare::{Blank, Blanks, Spares};
+use crate::spare::{Batch, Blank, OldKey, Spare, Spares};
 use crate::sync::{Arc, AtomicPtr, AtomicUsize, CachePadded, Ordering, yield_now};
 
 /// How often an admission that finds no slot flushes and yields before it gives up.
@@ -84,18 +83,22 @@ pub(crate) struct Limbo<K> {
     dry: CachePadded<AtomicUsize>,
 }
 
-/// The right to one entry that exists, and spare memory for it if there was some. Dropping it gives
-/// both back.
+/// The right to one entry that exists, and a spare if there was one. Dropping it gives both back: a
+/// key may be dropped.
 #[must_use]
 pub(crate) struct Slot<'a, K> {
     limbo: &'a Limbo<K>,
-    spare: Option<Blank<K>>,
+    spare: Option<Spare<K>>,
 }
 
 impl<K> Slot<'_, K> {
-    /// The memory for its entry.
-    pub(crate) fn blank(&mut self) -> Blank<K> {
-        self.spare.take().unwrap_or_else(Box::new_uninit)
+    /// The memory for its entry, and the key that was in it.
+    #[inline]
+    pub(crate) fn memory(&mut self) -> (Blank<K>, Option<OldKey<K>>) {
+        match self.spare.take().map(Spare::reuse) {
+            Some((blank, key)) => (blank, Some(key)),
+            None => (Box::new_uninit(), None),
+        }
     }
 
     /// The slot now belongs to an entry; the free will give it back.
@@ -121,7 +124,7 @@ impl<K> Limbo<K> {
         Self {
             exist: CachePadded::new(AtomicUsize::new(0)),
             max,
-            // With what is no garbage: partial batches, spares, and what owners have fetched of them.
+            // With what does not pile up: partial batches, spares, and what owners have of them.
             crowded: (max - slack).saturating_add(MANY + shards * (batch + 2 * SPARES.min(share))),
             batch,
             shard_bits,
@@ -130,22 +133,20 @@ impl<K> Limbo<K> {
         }
     }
 
-    /// Entries that exist, without spare memory.
+    /// Entries that exist, spares among them.
     pub(crate) fn exist(&self) -> usize {
-        let spares: usize = self.stacks.iter().map(|stack| stack.spares.len()).sum();
-        self.exist.load(Ordering::Acquire).saturating_sub(spares)
+        self.exist.load(Ordering::Acquire)
+    }
+
+    /// The store is being dropped.
+    pub(crate) fn close(&self) {
+        self.stacks.iter().for_each(|stack| stack.spares.close());
     }
 
     /// How many flushes so many entries take: the epoch crate takes up to eight batches at a time,
     /// and two epochs have to pass.
     pub(crate) fn flushes(&self, entries: usize) -> usize {
         EPOCHS + entries / (8 * self.batch)
-    }
-
-    /// With spare memory.
-    #[cfg(test)]
-    pub(crate) fn slots_taken(&self) -> usize {
-        self.exist.load(Ordering::Acquire)
     }
 
     /// Where thousands of ended entries wait, some thread that is pinned has lost its processor: one
@@ -164,29 +165,37 @@ impl<K> Limbo<K> {
         self.batch
     }
 
-    /// A slot for one more entry of a shard that the caller owns, from its blanks or the budget.
+    /// A slot for one more entry of a shard that the caller owns, from its spares or the budget.
     #[inline]
-    pub(crate) fn slot_of_owner(&self, shard: usize, own: &mut Blanks<K>) -> Option<Slot<'_, K>> {
-        match self.stacks[shard].spares.pop_into(own) {
-            Some(blank) => Some(Slot { limbo: self, spare: Some(blank) }),
-            None => self.try_slot(),
-        }
+    pub(crate) fn slot_of_owner(&self, shard: usize, own: &mut Batch<K>) -> Option<Slot<'_, K>> {
+        let spares = &self.stacks[shard].spares;
+        self.slot_of_spare(|| spares.pop_into(own)).or_else(|| self.try_slot())
     }
 
     /// A slot for one more entry, from the shard's spares or the budget, if there is one now.
     pub(crate) fn slot_now(&self, shard: usize) -> Option<Slot<'_, K>> {
-        match self.stacks[shard].spares.pop() {
-            Some(blank) => Some(Slot { limbo: self, spare: Some(blank) }),
-            None => self.try_slot(),
-        }
+        let spares = &self.stacks[shard].spares;
+        self.slot_of_spare(|| spares.pop()).or_else(|| self.try_slot())
     }
 
     /// From the budget, or from any shard's spares.
     fn try_any_slot(&self) -> Option<Slot<'_, K>> {
-        self.try_slot().or_else(|| {
-            let blank = self.stacks.iter().find_map(|stack| stack.spares.pop())?;
-            Some(Slot { limbo: self, spare: Some(blank) })
-        })
+        let of_spares = |stack: &Stack<K>| self.slot_of_spare(|| stack.spares.pop());
+        self.try_slot().or_else(|| self.stacks.iter().find_map(|stack| of_spares(stack)))
+    }
+
+    /// Of the first spare that nobody else holds.
+    #[inline]
+    fn slot_of_spare(
+        &self,
+        mut pop: impl FnMut() -> Option<NonNull<Entry<K>>>,
+    ) -> Option<Slot<'_, K>> {
+        loop {
+            // SAFETY: spares are past their grace period, and have their `SHARD` hold.
+            if let Some(spare) = unsafe { self.let_go_after_grace(pop()?) } {
+                return Some(Slot { limbo: self, spare: Some(spare) });
+            }
+        }
     }
 
     fn try_slot(&self) -> Option<Slot<'_, K>> {
@@ -217,31 +226,72 @@ impl<K> Limbo<K> {
         }
     }
 
-    /// Frees a batch: its keys are dropped, its memory goes to the stack's spares or back.
+    /// Lets go of an entry on behalf of its shard; the entry, with its slot, if nobody else holds it.
+    /// One that only handles hold gives its slot back.
     ///
     /// # Safety
     ///
-    /// The batch belongs to the caller, and nobody can reach its entries but by a handle or a report
-    /// that has a hold.
-    unsafe fn free(&self, stack: &Stack<K>, first: *mut Entry<K>) {
-        let (mut counted, mut held) = (0, 0);
-        let mut next = first;
-        let mut blanks = Blanks::new();
-        while !next.is_null() {
-            // SAFETY: by this function's own contract; each is used once.
-            match unsafe { take_apart(&mut next) } {
-                Freed::Counted(blank) => {
-                    counted += 1;
-                    blanks.push(blank);
+    /// The hold is the caller's, and the entry's grace period is over: it can be reached only by a
+    /// handle or a report that has a hold.
+    #[inline]
+    unsafe fn let_go_after_grace(&self, raw: NonNull<Entry<K>>) -> Option<Spare<K>> {
+        // SAFETY: the hold keeps the entry alive.
+        let entry = unsafe { raw.as_ref() };
+        // Acquire: pairs with those who let go before. If nobody else has a hold, nobody can take
+        // one.
+        let mut holds = entry.holds().load(Ordering::Acquire);
+        if holds != SHARD {
+            holds = entry.holds().fetch_sub(SHARD, Ordering::AcqRel);
+            if holds != SHARD {
+                if (holds - SHARD) & CORE == 0 {
+                    self.release(1);
                 }
-                Freed::Uncounted(blank) => drop(blank),
-                Freed::ByHandles => held += 1,
-                Freed::Later => {}
+                // Or its report is still pending, and whoever lets go last retires it.
+                return None;
             }
         }
-        // Keys were dropped above, so not while the spares are owned.
-        let kept = stack.spares.keep(blanks);
-        self.release(counted - kept + held);
+        // SAFETY: by this function's own contract; not used after this.
+        Some(unsafe { Spare::new(raw) })
+    }
+
+    /// Frees those that nobody else holds. The caller owns nothing: keys are dropped.
+    ///
+    /// # Safety
+    ///
+    /// As [`let_go_after_grace`](Self::let_go_after_grace), of each.
+    unsafe fn free(&self, mut batch: Batch<K>) {
+        let mut freed = 0;
+        while let Some(entry) = batch.pop() {
+            // SAFETY: by this function's own contract.
+            let spare = unsafe { self.let_go_after_grace(entry) };
+            freed += usize::from(spare.is_some());
+        }
+        self.release(freed);
+    }
+
+    /// Frees what waited in a stack: entries without holds.
+    ///
+    /// # Safety
+    ///
+    /// They are the caller's, and their grace period is over.
+    unsafe fn free_stack(&self, first: *mut Entry<K>) {
+        let (mut freed, mut next) = (0, first);
+        while let Some(raw) = NonNull::new(next) {
+            // SAFETY: by this function's own contract.
+            let entry = unsafe { raw.as_ref() };
+            next = entry.link().load(Ordering::Relaxed);
+            // Acquire: pairs with those who let go before.
+            freed += usize::from(entry.holds().load(Ordering::Acquire) & UNCOUNTED == 0);
+            // SAFETY: as above; not used after this.
+            drop(unsafe { Spare::new(raw) });
+        }
+        self.release(freed);
+    }
+
+    /// Frees spares. The caller owns nothing: keys are dropped.
+    pub(crate) fn free_spares(&self, spares: Batch<K>) {
+        // SAFETY: spares are past their grace period, and have their `SHARD` hold.
+        unsafe { self.free(spares) };
     }
 }
 
@@ -267,7 +317,7 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         self.try_any_slot()
     }
 
-    /// Hands all stacks to the collector and runs what is due.
+    /// Hands all stacks to the collector, runs what is due, and frees the spares.
     pub(crate) fn flush(self: &Arc<Self>) {
         let guard = pin();
         let (last, others) = (self.stacks.len() - 1, 0..self.stacks.len() - 1);
@@ -279,6 +329,10 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         }
         self.defer_stack(last, &guard);
         guard.flush();
+        drop(guard);
+        for stack in &self.stacks {
+            self.free_spares(stack.spares.take());
+        }
     }
 
     /// What the owner of a shard has left.
@@ -289,9 +343,17 @@ impl<K: Send + Sync + 'static> Limbo<K> {
             // SAFETY: it has left the shard, and the hold came with it.
             unsafe { self.let_go(entry, SHARD, guard) };
         }
-        if let Some(Batch { first, .. }) = gone.batch.take() {
-            // SAFETY: the owner took it out of everybody's reach, and handed it over.
-            unsafe { self.defer_batch(shard, first, guard) };
+        let batch = gone.batch.take();
+        if batch.len() > 0 {
+            let limbo = Arc::clone(self);
+            let keep = move || {
+                let batch = limbo.stacks[shard].spares.keep(batch);
+                // SAFETY: the grace period is over, and the holds came with the batch.
+                unsafe { limbo.free(batch) };
+            };
+            // SAFETY: the owner took it out of everybody's reach, and handed it over. The closure
+            // owns the batch and a share of the budget. `K: Send`, so any thread may drop the keys.
+            unsafe { guard.defer(keep) };
             guard.flush();
         }
     }
@@ -368,83 +430,12 @@ impl<K: Send + Sync + 'static> Limbo<K> {
             return false;
         }
         let first = without_count(top.swap(ptr::null_mut(), Ordering::Acquire));
-        // SAFETY: nobody else can take this batch.
-        unsafe { self.defer_batch(shard, first, guard) };
-        true
-    }
-
-    /// The caller flushes.
-    ///
-    /// # Safety
-    ///
-    /// The caller gives up the batch, whose entries can no longer be found, and its guard is older
-    /// than that.
-    unsafe fn defer_batch(self: &Arc<Self>, shard: usize, first: *mut Entry<K>, guard: &Guard) {
         let limbo = Arc::clone(self);
-        // SAFETY: the closure owns the batch and a share of the budget. `K: Send`, so any thread may
-        // drop the keys. It runs when the grace period is over; see the module's documentation.
-        unsafe { guard.defer(move || limbo.free(&limbo.stacks[shard], first)) };
-    }
-}
-
-/// What became of an entry in a batch.
-enum Freed<K> {
-    /// Dropped; the memory still has its slot.
-    Counted(Blank<K>),
-    Uncounted(Blank<K>),
-    /// Only handles hold it: it is their memory, and the slot goes back.
-    ByHandles,
-    /// Its report is still pending, and whoever lets go last frees it.
-    Later,
-}
-
-/// Lets go of the entry at the head of a batch and moves on to the next.
-///
-/// A key whose `Drop` panics loses neither its slot nor the rest of the batch: the panic has been
-/// reported by the panic hook, and it goes no further, since the caller has nothing to do with the
-/// key.
-///
-/// # Safety
-///
-/// The batch belongs to the caller, its entries can be reached only by a handle or a report that
-/// has a hold, and it is not empty.
-unsafe fn take_apart<K>(head: &mut *mut Entry<K>) -> Freed<K> {
-    let raw = *head;
-    // SAFETY: the entry is alive: this is where its last hold goes, or it has none.
-    let entry = unsafe { &*raw };
-    *head = entry.link().load(Ordering::Relaxed);
-    // It arrives while the key of this one is dropped.
-    Entry::prefetch(*head);
-    // Acquire: pairs with those who let go before. If nobody else has a hold, nobody can take one.
-    let mut holds = entry.holds().load(Ordering::Acquire);
-    if holds & SHARD != 0 && holds != SHARD {
-        holds = entry.holds().fetch_sub(SHARD, Ordering::AcqRel);
-        if holds != SHARD {
-            let by_handles = (holds - SHARD) & CORE == 0;
-            return if by_handles { Freed::ByHandles } else { Freed::Later };
-        }
-    }
-    // SAFETY: by this function's own contract; not used after this.
-    let blank = unsafe { drop_quietly(raw) };
-    if holds & UNCOUNTED == 0 { Freed::Counted(blank) } else { Freed::Uncounted(blank) }
-}
-
-/// # Safety
-///
-/// As [`Entry::end`].
-unsafe fn drop_quietly<K>(entry: *mut Entry<K>) -> Blank<K> {
-    // SAFETY: by this function's own contract.
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| unsafe { Entry::end(entry) })) {
-        // The payload's own `Drop` could panic again.
-        std::mem::forget(panic);
-    }
-    #[cfg(crossbeam_loom)]
-    // The memory is kept, so that a use after this is seen.
-    return Box::new_uninit();
-    #[cfg(not(crossbeam_loom))]
-    // SAFETY: it came out of a box, and there is no entry in it any more.
-    unsafe {
-        Box::from_raw(entry.cast())
+        // SAFETY: nobody else can take these entries, which can no longer be found. The closure owns
+        // them and a share of the budget. `K: Send`, so any thread may drop the keys. It runs when
+        // the grace period is over.
+        unsafe { guard.defer(move || limbo.free_stack(first)) };
+        true
     }
 }
 
@@ -455,19 +446,19 @@ impl<K> Limbo<K> {
     /// # Safety
     ///
     /// As [`let_go`](Self::let_go), and no thread is inside an operation on this store.
-    pub(crate) unsafe fn let_go_at_drop(&self, entry: *mut Entry<K>, bits: u64) {
+    pub(crate) unsafe fn let_go_at_drop(&self, entry: NonNull<Entry<K>>, bits: u64) {
         // SAFETY: the caller's holds keep the entry alive.
-        let before = unsafe { (*entry).holds().fetch_sub(bits, Ordering::AcqRel) };
+        let before = unsafe { entry.as_ref() }.holds().fetch_sub(bits, Ordering::AcqRel);
         if before == bits {
             // SAFETY: that was the last hold and nobody is searching.
-            drop(unsafe { drop_quietly(entry) });
+            drop(unsafe { Spare::new(entry) });
             self.release(1);
         } else if (before - bits) & CORE == 0 {
             self.release(1);
         }
     }
 
-    /// Frees what waits in the stacks.
+    /// Frees what waits in the stacks, and the spares.
     ///
     /// # Safety
     ///
@@ -475,8 +466,9 @@ impl<K> Limbo<K> {
     pub(crate) unsafe fn free_stacks(&self) {
         for stack in &self.stacks {
             let first = without_count(stack.head.swap(ptr::null_mut(), Ordering::Acquire));
-            // SAFETY: the batch is ours by the swap, and nobody is in an operation.
-            unsafe { self.free(stack, first) };
+            // SAFETY: they are ours by the swap, and nobody is in an operation.
+            unsafe { self.free_stack(first) };
+            self.free_spares(stack.spares.take());
         }
     }
 }
@@ -491,8 +483,8 @@ impl<K> Drop for Limbo<K> {
 
 #[cfg(all(any(test, feature = "arbitrary"), not(crossbeam_loom)))]
 impl<K> Limbo<K> {
-    /// With nothing in flight: entries and blanks that shards have (`held`), in the stacks and
-    /// spares have their slots. What is left over was deferred; the collector says no number.
+    /// With nothing in flight: entries that shards have (`held`), in the stacks and spares have
+    /// their slots. What is left over was deferred; the collector says no number.
     pub(crate) fn validate(&self, held: usize, _guard: &Guard) {
         let mut found = held;
         for (shard, stack) in self.stacks.iter().enumerate() {

@@ -51,11 +51,15 @@ impl Tally {
     }
 }
 
+/// In this order: what an owner writes comes first, and together.
+#[repr(C)]
 pub(crate) struct Shard<K> {
-    pub(crate) number: usize,
     pub(crate) roster: Roster<K>,
     /// What the owners of the shard have counted.
     pub(crate) owned: Tally,
+    /// Entries in the lists, as the last owner left them; a hint.
+    pub(crate) population: AtomicUsize,
+    pub(crate) number: usize,
     /// What others have.
     pub(crate) tally: Tally,
     /// Calls, by reason.
@@ -64,8 +68,6 @@ pub(crate) struct Shard<K> {
     rejected: AtomicU64,
     /// The same for the lanes after the first.
     rejected_lanes: Box<[AtomicU64]>,
-    /// Entries in the lists, as the last owner left them; a hint.
-    pub(crate) population: AtomicUsize,
     /// How far the shard's idle hand has gone.
     pub(crate) idle_hand: AtomicUsize,
     /// No life was last used before this tick, as far as the idle hand's last round knows.

@@ -308,7 +308,7 @@ impl World {
         self.worst.see((what, self.config.ttl), steps);
         let engine = &self.store.inner.engine;
         assert!(self.store.len() <= self.config.capacity, "above the cap");
-        let exist = engine.limbo().slots_taken();
+        let exist = engine.limbo().exist();
         assert!(exist <= self.config.capacity + self.config.slack, "{exist} entries exist");
         result
     }
@@ -326,7 +326,7 @@ impl World {
         let full = self.store.len() == capacity;
         self.fresh += 1;
         let key = self.fresh;
-        let before = self.store.inner.engine.limbo().slots_taken();
+        let before = self.store.inner.engine.limbo().exist();
         match self.add("new key", key) {
             Ok(count) => assert_eq!(count, 1, "a new key"),
             Err(Rejected::Capacity) => {

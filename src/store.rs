@@ -102,9 +102,10 @@ impl<K, S> CounterStore<K, S> {
         self.inner.engine.capacity()
     }
 
-    /// Ended entries that were not freed yet: those that wait for a grace period. Not those that
-    /// only a [`Counter`] or a [`Snapshot`] still holds. Wait-free; while operations are in
-    /// flight, an estimate.
+    /// Ended entries that were not freed yet: those that wait for a grace period, and those that wait
+    /// for an admission to drop their keys and use their memory again, which [`prune`](Self::prune)
+    /// frees. Not those that only a [`Counter`] or a [`Snapshot`] still holds. Wait-free; while
+    /// operations are in flight, an estimate.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.inner.engine.waiting()

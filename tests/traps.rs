@@ -1,7 +1,7 @@
 //! The known traps that no other file plays, by their numbers; `docs/IMPLEMENTATION.md` says where
 //! the others are.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -155,4 +155,35 @@ fn trap_13_a_key_that_uses_the_store_when_it_is_dropped() {
     assert_eq!(totals.recorded, totals.live + totals.evicted + totals.rejected);
     assert!(totals.recorded > 19_000, "the keys counted, too: {totals:?}");
     QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Each key that is dropped admits another, which drops none in turn: the stack would not do.
+#[test]
+fn trap_13_keys_that_admit_others_when_they_are_dropped() {
+    let _turn = turn();
+    #[derive(PartialEq, Eq, Hash)]
+    struct Successive(u64);
+
+    static STORE: std::sync::OnceLock<CounterStore<Successive>> = std::sync::OnceLock::new();
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+
+    fn next() -> Successive {
+        Successive(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    impl Drop for Successive {
+        fn drop(&mut self) {
+            if NEXT.load(Ordering::Relaxed) < 300_000 {
+                STORE.get().expect("set before the first drop").increment_owned(next());
+            }
+        }
+    }
+
+    let store = STORE.get_or_init(|| CounterStore::new(16));
+    while NEXT.load(Ordering::Relaxed) < 300_000 {
+        store.increment_owned(next());
+    }
+    let totals = store.totals();
+    assert_eq!(totals.recorded, NEXT.load(Ordering::Relaxed));
+    assert_eq!(totals.recorded, totals.live + totals.evicted + totals.rejected);
 }

@@ -68,7 +68,7 @@ mod spares {
     mod spare;
 
     crate::models! {
-        spare::no_blank_twice,
+        spare::no_spare_twice,
     }
 }
 
@@ -275,9 +275,9 @@ mod mutants {
     }
 
     mutants! { "spares";
-        spares_ignore_taken: spare::no_blank_twice, "Causality violation";
-        spares_leave_relaxed: spare::no_blank_twice, "Causality violation";
-        spares_take_relaxed: spare::no_blank_twice, "Causality violation";
+        spares_ignore_taken: spare::no_spare_twice, "Causality violation";
+        spares_leave_relaxed: spare::no_spare_twice, "Causality violation";
+        spares_take_relaxed: spare::no_spare_twice, "Causality violation";
     }
 
     mutants! { "layers";

@@ -1,13 +1,12 @@
 // A shard's lists: one owner at a time, no entry lost, let go of twice, or while it is listed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use loom::thread;
 
 use super::tree::cell::{Cause, State};
 use super::tree::clock_list::{Gone, HEED, Lists, Roster};
-use super::tree::entry::{Place, Ref};
+use super::tree::entry::Place;
 use super::tree::reclaim::pin;
 use crate::explore::explore;
 
@@ -42,11 +41,9 @@ fn let_go(mut gone: Gone<usize>) -> Keys {
     gone.free_notes(&guard);
     let mut keys = Keys::new();
     keys.extend(std::iter::from_fn(|| gone.next_held(&guard)).map(|entry| *entry.key()));
-    let mut next = gone.batch.take().map_or(std::ptr::null_mut(), |batch| batch.first);
-    // SAFETY: entries live to the end of the execution.
-    while let Some(entry) = unsafe { Ref::new(next) } {
-        keys.push(*entry.key());
-        next = entry.link().load(Relaxed);
+    while let Some(entry) = gone.batch.pop() {
+        // SAFETY: entries live to the end of the execution.
+        keys.push(*unsafe { entry.as_ref() }.key());
         assert!(keys.len() <= 2, "let go of once");
     }
     keys
@@ -80,7 +77,8 @@ fn finish(roster: Arc<Roster<usize>>, gone: &mut Keys) -> Keys {
     });
     assert!(let_go(left.expect("nobody has it").1).is_empty());
     let mut roster = Arc::into_inner(roster).expect("all have been joined");
-    roster.take_at_drop(|_| panic!("nothing is left over"));
+    let spares = roster.take_at_drop(|_| panic!("nothing is left over"));
+    assert_eq!(spares.len(), 0, "nothing is left over");
     listed.sort_unstable();
     listed
 }

@@ -74,7 +74,7 @@ impl Chain {
         let mut chain = Arc::into_inner(self).expect("all threads have been joined");
         chain.0.take_at_drop(0, |entry| {
             // SAFETY: made by `Box`, and nobody else is left.
-            drop(unsafe { Box::from_raw(entry) });
+            drop(unsafe { Box::from_raw(entry.as_ptr()) });
         });
         unlinked.into_iter().for_each(Published::free);
     }
