@@ -258,3 +258,23 @@ where
             .finish()
     }
 }
+
+#[cfg(all(test, not(crossbeam_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_add_is_a_use() {
+        let store = CounterStore::<u64>::new(4);
+        let buffer = store.buffer();
+        for (key, n) in [(1, 5), (1, 0), (2, 1), (1, 2), (2, 1), (2, 0)] {
+            buffer.add(&key, n);
+        }
+        let table = buffer.table.borrow();
+        let gathered = table.slots.iter().map(|slot| (slot.key, slot.amount)).collect::<Vec<_>>();
+        let amount = |units, uses| Amount { units, uses };
+        assert_eq!(gathered, [(1, amount(7, 3)), (2, amount(2, 3))]);
+        drop(table);
+        buffer.flush();
+    }
+}

@@ -193,6 +193,7 @@ impl Cell {
     /// As [`add`](Self::add), for several uses at once.
     #[inline]
     pub(crate) fn add_amount(&self, Amount { units: n, uses }: Amount) -> Result<u64, Ended> {
+        debug_assert!(uses < USES_RANGE, "more uses than a word tells apart");
         let uses = u64::from(uses) << USES_SHIFT;
         if n > SMALL {
             return self.add_large(n, uses);

@@ -45,8 +45,12 @@ fn holds_at_most_64_keys_and_1024_units() {
         assert!(buffer.held() <= 1024);
         assert_eq!(buffer.held() + store.totals().recorded, sum);
     }
+    buffer.flush();
+    (0..1024).for_each(|n| buffer.increment(&(n % 2)));
+    assert_eq!((buffer.held(), store.totals().recorded), (1024, sum));
+    sum += 1024;
     buffer.add(&1, 1024);
-    assert_eq!(buffer.held(), 1024);
+    assert_eq!((buffer.held(), store.totals().recorded), (1024, sum));
     // What is more than that goes past it.
     buffer.add(&2000, 1025);
     assert_eq!((store.get(&2000), buffer.held()), (Some(1025), 1024));
@@ -185,18 +189,18 @@ fn a_dropped_buffer_hands_over_all() {
 
 thread_local! {
     static BUFFER: RefCell<Option<Rc<Buffer<Returning>>>> = const { RefCell::new(None) };
-    static RETURNS: Cell<bool> = const { Cell::new(false) };
+    static RETURNS: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Its `Hash` comes back once, with as much as the buffer holds.
+/// Its `Hash` comes back once, with so many units.
 #[derive(Clone, PartialEq, Eq)]
 struct Returning(u64);
 
 impl Hash for Returning {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        if RETURNS.replace(false) {
+        if let Some(units) = RETURNS.take() {
             let buffer = BUFFER.with_borrow(Clone::clone).expect("a buffer");
-            buffer.add(&Self(77), 1024);
+            buffer.add(&Self(77), units);
         }
         self.0.hash(state);
     }
@@ -208,14 +212,19 @@ fn a_hash_that_comes_back_does_not_overfill_it() {
     let store = CounterStore::<Returning>::new(100);
     let buffer = Rc::new(store.buffer());
     BUFFER.set(Some(Rc::clone(&buffer)));
-    RETURNS.set(true);
+    RETURNS.set(Some(1024));
     buffer.add(&Returning(1), 1024);
     assert_eq!((buffer.held(), store.totals().recorded), (1024, 1024));
     buffer.add(&Returning(1), 3);
     assert_eq!(buffer.held(), 3);
+    // The same with a key that the buffer has, and that is not the last.
+    buffer.add(&Returning(2), 0);
+    RETURNS.set(Some(1000));
+    buffer.add(&Returning(1), 25);
+    assert_eq!((buffer.held(), store.totals().recorded), (25, 2048 + 1003));
     BUFFER.set(None);
     drop(buffer);
-    assert_eq!((store.get(&Returning(1)), store.get(&Returning(77))), (Some(1027), Some(1024)));
+    assert_eq!((store.get(&Returning(1)), store.get(&Returning(77))), (Some(1052), Some(2024)));
 }
 
 /// All keys have one hash.

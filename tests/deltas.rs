@@ -39,6 +39,16 @@ fn expected(earlier: &Shown, later: &Shown, finals: &[u64], dropped: bool) -> Ha
 }
 
 #[test]
+fn what_debug_shows() {
+    let store = CounterStore::<u64>::new(4);
+    let earlier = store.snapshot();
+    store.add(&7, 3);
+    let later = store.snapshot();
+    let shown = format!("{:?}", later.since(&earlier).expect("in order"));
+    assert_eq!(shown, "Deltas { deltas: [(7, 3)], unattributed: 0, .. }");
+}
+
+#[test]
 fn each_kind_of_life() {
     let store = CounterStore::<u64>::new(64);
     for (key, n) in [(1, 5), (2, 7), (3, 9), (4, 11)] {

@@ -383,3 +383,29 @@ fn what_is_rejected_is_said() {
     store.remove(&1);
     assert_eq!((crowded_out.try_add(3), counter.try_increment()), (Ok(3), Err(Rejected::Capacity)));
 }
+
+/// What handles, their clones and snapshots held is freed when they are gone.
+#[test]
+fn what_was_held_is_freed() {
+    let _turn = serially();
+    let store = CounterStore::<(Arc<str>, u32)>::new(64);
+    let name = Arc::<str>::from("a");
+    for n in 0..50 {
+        let key = (Arc::clone(&name), n);
+        let handle = store.counter(&key);
+        handle.increment();
+        let clone = handle.clone();
+        store.remove(&key);
+        assert_eq!((handle.increment(), clone.increment()), (1, 2));
+        let snapshot = store.snapshot();
+        store.remove(&key);
+        assert_eq!((snapshot.len(), handle.get()), (1, None));
+    }
+    for _ in 0..100_000 {
+        if Arc::strong_count(&name) == 1 {
+            return;
+        }
+        store.prune();
+    }
+    panic!("{} keys are alive", Arc::strong_count(&name) - 1);
+}

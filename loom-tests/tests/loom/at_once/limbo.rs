@@ -90,7 +90,7 @@ fn is_free(limbo: &Limbo<usize>) {
 
 /// loom itself sees to it that the entry does not leak and is not freed twice.
 pub(crate) fn all_holders_let_go() {
-    explore("limbo, the owner, a report and a handle let go", 8, 1000, || {
+    explore("limbo, the owner, a report and a handle let go", 8, 500, || {
         let held = Held::new(CORE + HANDLE);
         let limbo = Arc::clone(&held.limbo);
         let report = {
@@ -138,7 +138,7 @@ pub(crate) fn handles_against_the_store() {
 
 /// Who has found the entry takes a hold while it is being buried, and lets go while it is freed.
 pub(crate) fn a_handle_taken_before_the_free() {
-    explore("limbo, a handle taken before the free", 8, 1000, || {
+    explore("limbo, a handle taken before the free", 8, 200, || {
         let held = Held::new(SHARD);
         let limbo = Arc::clone(&held.limbo);
         let finder = {
