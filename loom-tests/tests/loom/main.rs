@@ -300,7 +300,7 @@ mod mutants {
 
         index_clears_what_it_unlinks_below: index::find_against_unlink, "is to be found";
         index_clears_what_it_unlinks_first: index::find_against_unlink, "is to be found";
-        index_forgets_what_lies_behind: index::find_against_unlink, "is to be found";
+        index_forgets_what_lies_behind: index::find_against_unlink, "found";
         index_forgets_what_lies_behind_when_it_unlinks: index::find_against_unlink, "is to be found";
         index_finds_relaxed: index::two_inserters_of_one_key, "Causality violation";
         index_inserts_anyway: index::two_inserters_of_one_key, "one life";

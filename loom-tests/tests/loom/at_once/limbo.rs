@@ -159,7 +159,7 @@ pub(crate) fn a_handle_taken_before_the_free() {
 /// Both are let go of last by reports, and come into limbo one on top of the other: who takes them
 /// sees the whole stack as it was pushed.
 pub(crate) fn two_that_are_let_go_of_at_once() {
-    explore("limbo, two reports let go of two entries", 8, 10_000, || {
+    explore("limbo, two reports let go of two entries", 8, 3000, || {
         let (limbo, roster) = (Arc::new(Limbo::new(2, 0, 0)), Arc::new(Roster::new(2, 2)));
         let both = [(); 2].map(|()| Held::within(&limbo, &roster, CORE));
         // A batch of both: the later one has a link to the other from here on.
