@@ -20,7 +20,7 @@ use crate::limbo::Slot;
 use crate::reclaim::{Guard, pin};
 use crate::removal::Removals;
 use crate::shard::{Shard, Tally};
-use crate::spare::OldKey;
+use crate::spare::{Batch, OldKey};
 use crate::sweep::{Time, is_idle};
 use crate::sync::Ordering;
 
@@ -422,10 +422,15 @@ impl<K: Send + Sync + 'static> Engine<K> {
             }
             drop(self.expire_some(hash, time, &guard, out));
         }
+        let mut spares = Batch::new();
         for shard in &self.shards {
-            self.own_lists(shard, &guard, Lists::hand_over);
+            self.own_lists(shard, &guard, |lists| {
+                lists.hand_over();
+                spares.put_on(lists.take_spares());
+            });
         }
         drop(guard);
+        self.limbo.free_spares(spares);
         out.deliver_so_far();
         self.limbo.slot_slowly()
     }

@@ -81,7 +81,9 @@ impl<K: Send + Sync + 'static> Engine<K> {
             }
         }
         self.limbo.flush();
+        self.limbo.free_all_spares();
         self.limbo.flush_all(self.waiting());
+        self.limbo.free_all_spares();
     }
 
     /// One exact reading of a group, in the given lanes; each live entry goes to `keep`, which says

@@ -20,6 +20,9 @@
 //! are what they are: who takes it from the spares, or frees it, has it if only `SHARD` is left,
 //! without another exchange, and else lets go of that hold.
 //!
+//! Inside the `Drop` of a key nothing is freed: that could run another key's `Drop`, and so on, one
+//! batch deeper each time. What would be freed there is put on the shard's stack again.
+//!
 //! # Orderings
 //!
 //! - A stack is pushed on Release and taken Acquire: who takes it sees all that was done to its
@@ -55,7 +58,7 @@ const BATCH: usize = if cfg!(crossbeam_loom) { 1 } else { 32 };
 /// The bits of a stack's head that count.
 const COUNT: usize = 63;
 /// Spares a shard, and as many again that its owner has fetched.
-const SPARES: usize = 8 * BATCH;
+const SPARES: usize = 4 * BATCH;
 
 /// What a shard has in limbo.
 struct Stack<K> {
@@ -109,6 +112,8 @@ impl<K> Slot<'_, K> {
 
 impl<K> Drop for Slot<'_, K> {
     fn drop(&mut self) {
+        // Before the slot.
+        drop(self.spare.take());
         self.limbo.release(1);
     }
 }
@@ -263,8 +268,16 @@ impl<K> Limbo<K> {
         let mut freed = 0;
         while let Some(entry) = batch.pop() {
             // SAFETY: by this function's own contract.
-            let spare = unsafe { self.let_go_after_grace(entry) };
-            freed += usize::from(spare.is_some());
+            let Some(spare) = (unsafe { self.let_go_after_grace(entry) }) else { continue };
+            if OldKey::<K>::may_be_dropped() {
+                drop(spare);
+                freed += 1;
+            } else {
+                let entry = spare.into_inner();
+                // SAFETY: it is ours alone. Relaxed: published by `push`.
+                unsafe { entry.as_ref() }.holds().store(0, Ordering::Relaxed);
+                self.push(entry);
+            }
         }
         self.release(freed);
     }
@@ -274,24 +287,53 @@ impl<K> Limbo<K> {
     /// # Safety
     ///
     /// They are the caller's, and their grace period is over.
-    unsafe fn free_stack(&self, first: *mut Entry<K>) {
+    unsafe fn free_stack(&self, first: *mut Entry<K>, may_be_dropped: bool) {
         let (mut freed, mut next) = (0, first);
         while let Some(raw) = NonNull::new(next) {
             // SAFETY: by this function's own contract.
             let entry = unsafe { raw.as_ref() };
             next = entry.link().load(Ordering::Relaxed);
-            // Acquire: pairs with those who let go before.
-            freed += usize::from(entry.holds().load(Ordering::Acquire) & UNCOUNTED == 0);
-            // SAFETY: as above; not used after this.
-            drop(unsafe { Spare::new(raw) });
+            if may_be_dropped {
+                // Acquire: pairs with those who let go before.
+                freed += usize::from(entry.holds().load(Ordering::Acquire) & UNCOUNTED == 0);
+                // SAFETY: as above; not used after this.
+                drop(unsafe { Spare::new(raw) });
+            } else {
+                self.push(raw);
+            }
         }
         self.release(freed);
+    }
+
+    /// Pushes an entry that nobody holds on its shard's stack; the shard, and how many there are.
+    fn push(&self, raw: NonNull<Entry<K>>) -> (usize, usize) {
+        // SAFETY: nobody frees it before it is pushed.
+        let entry = unsafe { raw.as_ref() };
+        let shard = entry.hash().top(self.shard_bits);
+        let top = &self.stacks[shard].head;
+        let mut head = top.load(Ordering::Relaxed);
+        loop {
+            let count = (count_of(head) + 1).min(COUNT);
+            entry.link().store(without_count(head), Ordering::Relaxed);
+            let new = raw.as_ptr().map_addr(|addr| addr | count);
+            match top.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return (shard, count),
+                Err(now) => head = now,
+            }
+        }
     }
 
     /// Frees spares. The caller owns nothing: keys are dropped.
     pub(crate) fn free_spares(&self, spares: Batch<K>) {
         // SAFETY: spares are past their grace period, and have their `SHARD` hold.
         unsafe { self.free(spares) };
+    }
+
+    /// Frees the spares that no owner has.
+    pub(crate) fn free_all_spares(&self) {
+        for stack in &self.stacks {
+            self.free_spares(stack.spares.take());
+        }
     }
 }
 
@@ -309,6 +351,7 @@ impl<K: Send + Sync + 'static> Limbo<K> {
     pub(crate) fn slot_slowly(self: &Arc<Self>) -> Option<Slot<'_, K>> {
         for _ in 0..ROUNDS {
             self.flush();
+            self.free_all_spares();
             if let Some(slot) = self.try_any_slot() {
                 return Some(slot);
             }
@@ -317,7 +360,7 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         self.try_any_slot()
     }
 
-    /// Hands all stacks to the collector, runs what is due, and frees the spares.
+    /// Hands all stacks to the collector, and runs what is due.
     pub(crate) fn flush(self: &Arc<Self>) {
         let guard = pin();
         let (last, others) = (self.stacks.len() - 1, 0..self.stacks.len() - 1);
@@ -329,10 +372,6 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         }
         self.defer_stack(last, &guard);
         guard.flush();
-        drop(guard);
-        for stack in &self.stacks {
-            self.free_spares(stack.spares.take());
-        }
     }
 
     /// What the owner of a shard has left.
@@ -354,6 +393,11 @@ impl<K: Send + Sync + 'static> Limbo<K> {
             // SAFETY: the owner took it out of everybody's reach, and handed it over. The closure
             // owns the batch and a share of the budget. `K: Send`, so any thread may drop the keys.
             unsafe { guard.defer(keep) };
+            // What was put aside inside the `Drop` of a key.
+            let aside = count_of(self.stacks[shard].head.load(Ordering::Relaxed));
+            if aside >= self.batch && OldKey::<K>::may_be_dropped() {
+                self.defer_stack(shard, guard);
+            }
             guard.flush();
         }
     }
@@ -405,18 +449,7 @@ impl<K: Send + Sync + 'static> Limbo<K> {
 
     /// Nobody holds the entry: it waits for its grace period.
     fn retire(self: &Arc<Self>, entry: Ref<'_, K>, guard: &Guard) {
-        let shard = entry.hash().top(self.shard_bits);
-        let top = &self.stacks[shard].head;
-        let mut head = top.load(Ordering::Relaxed);
-        let count = loop {
-            let count = (count_of(head) + 1).min(COUNT);
-            entry.link().store(without_count(head), Ordering::Relaxed);
-            let new = entry.as_ptr().map_addr(|addr| addr | count);
-            match top.compare_exchange_weak(head, new, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => break count,
-                Err(now) => head = now,
-            }
-        };
+        let (shard, count) = self.push(entry.as_non_null());
         if count >= self.batch {
             self.defer_stack(shard, guard);
             guard.flush();
@@ -434,7 +467,7 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         // SAFETY: nobody else can take these entries, which can no longer be found. The closure owns
         // them and a share of the budget. `K: Send`, so any thread may drop the keys. It runs when
         // the grace period is over.
-        unsafe { guard.defer(move || limbo.free_stack(first)) };
+        unsafe { guard.defer(move || limbo.free_stack(first, OldKey::<K>::may_be_dropped())) };
         true
     }
 }
@@ -464,11 +497,12 @@ impl<K> Limbo<K> {
     ///
     /// No thread is inside an operation on this store.
     pub(crate) unsafe fn free_stacks(&self) {
+        // First: inside the `Drop` of a key they are put on the stacks.
+        self.free_all_spares();
         for stack in &self.stacks {
             let first = without_count(stack.head.swap(ptr::null_mut(), Ordering::Acquire));
             // SAFETY: they are ours by the swap, and nobody is in an operation.
-            unsafe { self.free_stack(first) };
-            self.free_spares(stack.spares.take());
+            unsafe { self.free_stack(first, true) };
         }
     }
 }

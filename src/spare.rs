@@ -11,7 +11,7 @@
 //! (see [`limbo`](crate::limbo)).
 //!
 //! A key's `Drop` is the user's code: it runs while the thread owns nothing. What it counts takes no
-//! spares, or keys that count when they are dropped would do so without end.
+//! spares and frees none, or keys that count when they are dropped would do so without end.
 //!
 //! # Orderings
 //!
@@ -43,10 +43,15 @@ impl<K> Spare<K> {
         Self(entry)
     }
 
+    /// The entry is the caller's again.
+    pub(crate) fn into_inner(self) -> NonNull<Entry<K>> {
+        ManuallyDrop::new(self).0
+    }
+
     /// The memory for another entry, and the key that was in it.
     #[inline]
     pub(crate) fn reuse(self) -> (Blank<K>, OldKey<K>) {
-        let entry = ManuallyDrop::new(self).0;
+        let entry = self.into_inner();
         // SAFETY: by the contract of `new`, and `self` is used up: the entry is moved out of the box
         // that it came from.
         unsafe { (Box::from_raw(entry.as_ptr().cast()), OldKey::new(Entry::into_key(entry))) }
@@ -82,7 +87,7 @@ impl<K> OldKey<K> {
 
     /// Whether an old key may be dropped: not by the `Drop` of another.
     #[inline]
-    fn may_be_dropped() -> bool {
+    pub(crate) fn may_be_dropped() -> bool {
         // A thread that is at its end has no such variable any more.
         !needs_drop::<K>() || DROPPING.try_with(|dropping| !dropping.get()).unwrap_or(false)
     }

@@ -378,3 +378,19 @@ fn a_listener_finds_the_room_of_what_ended() {
     store.remove(&1);
     assert_eq!(room.load(Ordering::Relaxed), 0);
 }
+
+/// Traffic that is all of one shard is not rejected while other shards have spares.
+#[test]
+fn who_finds_no_slot_has_the_spares_of_all_shards() {
+    let builder = CounterStore::<u64>::builder().capacity(1024).shards(16).slack(4096);
+    let store = builder.build().expect("valid");
+    (0..100_000).for_each(|key| _ = store.increment(&key));
+    let pinned = pin();
+    let mut of_one = (100_000..).filter(|key| store.hash(key).top(4) == 3);
+    while store.try_increment(&of_one.next().expect("as many as wanted")).is_ok() {}
+    let waiting = store.waiting();
+    store.prune();
+    assert_eq!(store.waiting(), waiting, "spares were left, and a key was rejected");
+    drop(pinned);
+    settled(&store);
+}

@@ -157,33 +157,70 @@ fn trap_13_a_key_that_uses_the_store_when_it_is_dropped() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
-/// Each key that is dropped admits another, which drops none in turn: the stack would not do.
+/// The same when all the slack has waited for a pin: what the `Drop`s admit finds no slot, and is not
+/// to free the next batch from inside this one.
 #[test]
-fn trap_13_keys_that_admit_others_when_they_are_dropped() {
+fn trap_13_keys_that_count_when_a_full_slack_is_freed() {
     let _turn = turn();
-    #[derive(PartialEq, Eq, Hash)]
-    struct Successive(u64);
+    struct Counted(u64, bool);
 
-    static STORE: std::sync::OnceLock<CounterStore<Successive>> = std::sync::OnceLock::new();
+    static STORE: std::sync::OnceLock<CounterStore<Counted>> = std::sync::OnceLock::new();
     static NEXT: AtomicU64 = AtomicU64::new(0);
+    static ARMED: AtomicBool = AtomicBool::new(false);
+    static DEEPEST: AtomicUsize = AtomicUsize::new(0);
 
-    fn next() -> Successive {
-        Successive(NEXT.fetch_add(1, Ordering::Relaxed))
+    thread_local!(static DEPTH: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+
+    fn next(counts: bool) -> Counted {
+        Counted(NEXT.fetch_add(1, Ordering::Relaxed), counts)
     }
 
-    impl Drop for Successive {
+    impl PartialEq for Counted {
+        fn eq(&self, other: &Self) -> bool {
+            self.0 == other.0
+        }
+    }
+
+    impl Eq for Counted {}
+
+    impl std::hash::Hash for Counted {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
+
+    impl Drop for Counted {
         fn drop(&mut self) {
-            if NEXT.load(Ordering::Relaxed) < 300_000 {
-                STORE.get().expect("set before the first drop").increment_owned(next());
+            if self.1 && ARMED.load(Ordering::Relaxed) {
+                DEPTH.set(DEPTH.get() + 1);
+                DEEPEST.fetch_max(DEPTH.get(), Ordering::Relaxed);
+                STORE.get().expect("set before the first drop").increment_owned(next(false));
+                DEPTH.set(DEPTH.get() - 1);
             }
         }
     }
 
-    let store = STORE.get_or_init(|| CounterStore::new(16));
-    while NEXT.load(Ordering::Relaxed) < 300_000 {
-        store.increment_owned(next());
-    }
+    let store = STORE.get_or_init(|| CounterStore::new(1024));
+    let pin = store.pin();
+    let churn = || {
+        while store.stats().rejections == 0 {
+            store.increment_owned(next(true));
+        }
+    };
+    thread::scope(|scope| scope.spawn(churn).join()).expect("no panic");
+    drop(pin);
+    ARMED.store(true, Ordering::Relaxed);
+    (0..20_000).for_each(|_| _ = store.increment_owned(next(true)));
+    store.prune();
+    assert!(DEEPEST.load(Ordering::Relaxed) <= 2, "{} deep", DEEPEST.load(Ordering::Relaxed));
     let totals = store.totals();
-    assert_eq!(totals.recorded, NEXT.load(Ordering::Relaxed));
     assert_eq!(totals.recorded, totals.live + totals.evicted + totals.rejected);
+    ARMED.store(false, Ordering::Relaxed);
+    for _ in 0..1000 {
+        if store.waiting() == 0 {
+            return;
+        }
+        store.prune();
+    }
+    panic!("{} entries are never freed", store.waiting());
 }
