@@ -28,6 +28,11 @@ use crate::args::Args;
 use crate::broadcast::Broadcaster;
 use crate::counters::Counters;
 
+/// The pages of clients who have left are used again. glibc's arenas have grown all the time; see the
+/// README.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Connections beside the clients: who publishes, reads `/metrics`, or looks at the page.
 const OTHER_CONNECTIONS: u32 = 448;
 /// Open beside the clients: those, the listener, the runtime's own.
