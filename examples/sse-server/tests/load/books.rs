@@ -30,7 +30,8 @@ pub struct Books {
 impl Default for Books {
     fn default() -> Self {
         let [delivered, dropped, no_client, refused] =
-            std::array::from_fn(|_| Histogram::new(3).expect("three digits"));
+            // Microseconds, up to a minute.
+            std::array::from_fn(|_| Histogram::new_with_bounds(1, 60_000_000, 3).expect("in order"));
         let (published, sum) = (0, Outcome::default());
         Self { published, sum, delivered, dropped, no_client, refused }
     }
