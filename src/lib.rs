@@ -1,12 +1,15 @@
 #![doc = include_str!("../README.md")]
+// Which feature an item needs is shown with it.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(docsrs, doc(auto_cfg(hide(crossbeam_loom, test))))]
 //!
 //! # Where to begin
 //!
-//! [`CounterStore`], and what is set when it is built: [`Builder`]. Handles: [`Counter`] for who counts
-//! under one key for long, [`Striped`] for several threads under one key, [`Buffer`] for one thread
-//! under few keys, [`Pinned`] for a batch. Several counters per key: [`LaneStore`]. Keys: [`ToKey`]. What it tells: [`Snapshot`], [`Totals`],
-//! [`Stats`], [`Removal`]. (The picture above, and what links to `docs/` and `SECURITY.md`, are in the
-//! repository.)
+//! [`CounterStore`], and what is set when it is built: [`Builder`]. Handles: [`Counter`] for who
+//! counts under one key for long, [`Striped`] for several threads under one key, [`Buffer`] for one
+//! thread under few keys, [`Pinned`] for a batch. Several counters per key: [`LaneStore`]. Keys:
+//! [`ToKey`]. What it tells: [`Snapshot`], [`Totals`], [`Stats`], [`Removal`]. (The picture above,
+//! and what links to `docs/` and `SECURITY.md`, are in the repository.)
 
 #[cfg(not(all(target_pointer_width = "64", target_has_atomic = "64")))]
 compile_error!(
