@@ -275,8 +275,10 @@ impl<K> Limbo<K> {
             } else {
                 let entry = spare.into_inner();
                 // SAFETY: it is ours alone. Relaxed: published by `push`.
-                unsafe { entry.as_ref() }.holds().store(0, Ordering::Relaxed);
-                self.push(entry);
+                unsafe {
+                    entry.as_ref().holds().store(0, Ordering::Relaxed);
+                    self.push(entry);
+                }
             }
         }
         self.release(freed);
@@ -299,15 +301,20 @@ impl<K> Limbo<K> {
                 // SAFETY: as above; not used after this.
                 drop(unsafe { Spare::new(raw) });
             } else {
-                self.push(raw);
+                // SAFETY: it was taken with its stack, by the caller.
+                unsafe { self.push(raw) };
             }
         }
         self.release(freed);
     }
 
     /// Pushes an entry that nobody holds on its shard's stack; the shard, and how many there are.
-    fn push(&self, raw: NonNull<Entry<K>>) -> (usize, usize) {
-        // SAFETY: nobody frees it before it is pushed.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else frees the entry before it is pushed, and it is in no stack yet.
+    unsafe fn push(&self, raw: NonNull<Entry<K>>) -> (usize, usize) {
+        // SAFETY: by this function's own contract.
         let entry = unsafe { raw.as_ref() };
         let shard = entry.hash().top(self.shard_bits);
         let top = &self.stacks[shard].head;
@@ -449,7 +456,8 @@ impl<K: Send + Sync + 'static> Limbo<K> {
 
     /// Nobody holds the entry: it waits for its grace period.
     fn retire(self: &Arc<Self>, entry: Ref<'_, K>, guard: &Guard) {
-        let (shard, count) = self.push(entry.as_non_null());
+        // SAFETY: nobody has a hold, and this thread is the one that let go last.
+        let (shard, count) = unsafe { self.push(entry.as_non_null()) };
         if count >= self.batch {
             self.defer_stack(shard, guard);
             guard.flush();
