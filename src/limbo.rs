@@ -20,6 +20,11 @@
 //! are what they are: who takes it from the spares, or frees it, has it if only `SHARD` is left,
 //! without another exchange, and else lets go of that hold.
 //!
+//! A flush hands over a whole bag, 2 KiB, for the one closure that is in it. With a small slack a batch
+//! is small, down to a single entry. So when the collector has [`PILE`] closures of a shard, which
+//! takes a pin, smaller batches go to the stack, and the stack waits until it is worth a bag. What only
+//! handles held always does.
+//!
 //! Inside the `Drop` of a key nothing is freed: that could run another key's `Drop`, and so on, one
 //! batch deeper each time. What would be freed there is put on the shard's stack again.
 //!
@@ -30,7 +35,7 @@
 //! - The deferral is made under a guard after the take. Each entry was unlinked before it was let
 //!   go of, so only guards older than that can still reach it, and the collector waits for those.
 //! - `exist` is taken Acquire and released Release, like a permit.
-//! - `dry` is Relaxed: a hint, both outcomes of any race are sound.
+//! - `dry` and `pile` are Relaxed: hints, both outcomes of any race are sound.
 
 use std::ptr::{self, NonNull};
 
@@ -53,8 +58,10 @@ const GIVE_WAY: usize = 32;
 /// Flushes that let what was deferred grow old enough. None under loom, whose models flush where
 /// they need it.
 const EPOCHS: usize = if cfg!(crossbeam_loom) { 0 } else { 4 };
-/// Entries a batch.
+/// Entries a batch, unless the slack is small; as many are worth a bag of the collector.
 const BATCH: usize = if cfg!(crossbeam_loom) { 1 } else { 32 };
+/// Closures of a shard that the collector may have before smaller batches wait.
+const PILE: usize = 32;
 /// The bits of a stack's head that count.
 const COUNT: usize = 63;
 /// Spares a shard, and as many again that its owner has fetched.
@@ -63,6 +70,8 @@ const SPARES: usize = 4 * BATCH;
 /// What a shard has in limbo.
 struct Stack<K> {
     head: AtomicPtr<Entry<K>>,
+    /// Closures that the collector has.
+    pile: AtomicUsize,
     spares: Spares<K>,
 }
 
@@ -125,7 +134,11 @@ impl<K> Limbo<K> {
         // the spares and those that owners have fetched.
         let share = slack / 8 / shards;
         let batch = BATCH.min(share).max(1);
-        let stack = || Stack { head: AtomicPtr::default(), spares: Spares::new(SPARES.min(share)) };
+        let stack = || Stack {
+            head: AtomicPtr::default(),
+            pile: AtomicUsize::new(0),
+            spares: Spares::new(SPARES.min(share)),
+        };
         Self {
             exist: CachePadded::new(AtomicUsize::new(0)),
             max,
@@ -367,7 +380,7 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         self.try_any_slot()
     }
 
-    /// Hands all stacks to the collector, and runs what is due.
+    /// Hands all stacks to the collector that are worth it, and runs what is due.
     pub(crate) fn flush(self: &Arc<Self>) {
         let guard = pin();
         let (last, others) = (self.stacks.len() - 1, 0..self.stacks.len() - 1);
@@ -389,17 +402,25 @@ impl<K: Send + Sync + 'static> Limbo<K> {
             // SAFETY: it has left the shard, and the hold came with it.
             unsafe { self.let_go(entry, SHARD, guard) };
         }
-        let batch = gone.batch.take();
+        let mut batch = gone.batch.take();
         if batch.len() > 0 {
-            let limbo = Arc::clone(self);
-            let keep = move || {
-                let batch = limbo.stacks[shard].spares.keep(batch);
-                // SAFETY: the grace period is over, and the holds came with the batch.
-                unsafe { limbo.free(batch) };
-            };
-            // SAFETY: the owner took it out of everybody's reach, and handed it over. The closure
-            // owns the batch and a share of the budget. `K: Send`, so any thread may drop the keys.
-            unsafe { guard.defer(keep) };
+            if self.is_worth_a_bag(shard, batch.len()) {
+                let keep = move |limbo: &Self| {
+                    let batch = limbo.stacks[shard].spares.keep(batch);
+                    // SAFETY: the grace period is over, and the holds came with the batch.
+                    unsafe { limbo.free(batch) };
+                };
+                // SAFETY: the owner took it out of everybody's reach, and handed it over. The closure
+                // owns it. `K: Send`, so any thread may drop the keys.
+                unsafe { self.defer(shard, guard, keep) };
+            } else {
+                // SAFETY: the hold keeps it alive up to here, and from then on the guard does.
+                let next = |raw: NonNull<_>| unsafe { Ref::new(raw.as_ptr()) };
+                while let Some(entry) = batch.pop().and_then(next) {
+                    // SAFETY: the owner took it out of everybody's reach, and the hold came with it.
+                    unsafe { self.let_go(entry, SHARD, guard) };
+                }
+            }
             // What was put aside inside the `Drop` of a key.
             let aside = count_of(self.stacks[shard].head.load(Ordering::Relaxed));
             if aside >= self.batch && OldKey::<K>::may_be_dropped() {
@@ -429,7 +450,7 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         debug_assert_eq!(before & bits, bits, "let go of a hold twice");
         let after = before - bits;
         if after == 0 {
-            self.retire(entry, guard);
+            self.retire(entry, self.batch, guard);
         } else if after & CORE == 0 {
             // Only handles are left. The bits of the store never come back, so this happens once.
             self.release(1);
@@ -450,32 +471,56 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         if before == HANDLE {
             // The store let go of it earlier and gave the slot back then.
             held.holds().store(UNCOUNTED, Ordering::Relaxed);
-            self.retire(held, &guard);
+            self.retire(held, BATCH, &guard);
         }
     }
 
-    /// Nobody holds the entry: it waits for its grace period.
-    fn retire(self: &Arc<Self>, entry: Ref<'_, K>, guard: &Guard) {
+    /// Nobody holds the entry: it waits for its grace period, which begins when `full` of them wait.
+    fn retire(self: &Arc<Self>, entry: Ref<'_, K>, full: usize, guard: &Guard) {
         // SAFETY: nobody has a hold, and this thread is the one that let go last.
         let (shard, count) = unsafe { self.push(entry.as_non_null()) };
-        if count >= self.batch {
+        if count >= full {
             self.defer_stack(shard, guard);
             guard.flush();
         }
     }
 
-    /// `false` if there was none. The caller flushes.
+    fn is_worth_a_bag(&self, shard: usize, entries: usize) -> bool {
+        entries >= BATCH || self.stacks[shard].pile.load(Ordering::Relaxed) < PILE
+    }
+
+    /// The caller flushes.
+    ///
+    /// # Safety
+    ///
+    /// `f` owns what it captures, out of reach of any later guard, and may run on any thread.
+    unsafe fn defer(self: &Arc<Self>, shard: usize, guard: &Guard, f: impl FnOnce(&Self)) {
+        self.stacks[shard].pile.fetch_add(1, Ordering::Relaxed);
+        // Never a pointer to the store.
+        let limbo = Arc::clone(self);
+        let due = move || {
+            limbo.stacks[shard].pile.fetch_sub(1, Ordering::Relaxed);
+            f(&limbo);
+        };
+        // SAFETY: by this function's own contract, and the limbo is shared.
+        unsafe { guard.defer(due) };
+    }
+
+    /// `false` if there was none, or too few. The caller flushes.
     fn defer_stack(self: &Arc<Self>, shard: usize, guard: &Guard) -> bool {
         let top = &self.stacks[shard].head;
-        if top.load(Ordering::Relaxed).is_null() {
+        let count = count_of(top.load(Ordering::Relaxed));
+        if count == 0 || !self.is_worth_a_bag(shard, count) {
             return false;
         }
         let first = without_count(top.swap(ptr::null_mut(), Ordering::Acquire));
-        let limbo = Arc::clone(self);
+        // SAFETY: they are the closure's, and it runs when the grace period is over.
+        let free = move |limbo: &Self| unsafe {
+            limbo.free_stack(first, OldKey::<K>::may_be_dropped());
+        };
         // SAFETY: nobody else can take these entries, which can no longer be found. The closure owns
-        // them and a share of the budget. `K: Send`, so any thread may drop the keys. It runs when
-        // the grace period is over.
-        unsafe { guard.defer(move || limbo.free_stack(first, OldKey::<K>::may_be_dropped())) };
+        // them. `K: Send`, so any thread may drop the keys.
+        unsafe { self.defer(shard, guard, free) };
         true
     }
 }

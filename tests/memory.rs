@@ -129,7 +129,8 @@ fn stays_flat(name: &str, n: u64, most_keys: usize, mut operation: impl FnMut(u6
 fn all_is_freed(store: &Store) {
     for _ in 0..100 {
         store.prune();
-        if store.waiting() == 0 {
+        // What handles held is not waiting for the store.
+        if store.waiting() == 0 && ALIVE.load(Relaxed) == store.len() {
             break;
         }
         thread::yield_now();
@@ -275,6 +276,58 @@ fn a_pin_that_is_held_for_good() {
 #[ignore = "long: ten million keys"]
 fn a_pin_that_is_held_for_ten_million_keys() {
     a_pin_for_good(5_000_000);
+}
+
+/// With a small slack each entry that ends is handed to the collector by itself, and the collector
+/// keeps a bag of 2 KiB for that: not for each of those that end while somebody is pinned.
+#[test]
+fn what_ends_under_a_pin_costs_no_more_than_it_did() {
+    let _turn = turn();
+    const CAPACITY: usize = 16_384;
+    type End = fn(&Store);
+    let snapshots = |store: &Store| {
+        let snapshot = store.snapshot();
+        store.clear();
+        drop(snapshot);
+    };
+    let removes = |store: &Store| {
+        let all = 0..CAPACITY as u64;
+        assert!(all.map(Number).all(|key| store.remove(&key) == Some(1)));
+    };
+    let rejected = |store: &Store| {
+        for key in 0..CAPACITY as u64 {
+            assert_eq!(store.remove(&Number(key)), Some(1));
+            // Without slack each looks for a slot everywhere.
+            _ = store.try_increment(&Number(1 << 40));
+        }
+    };
+    let ways: [(&str, End); 4] = [
+        ("clear", CounterStore::clear),
+        ("snapshots", snapshots),
+        ("removes", removes),
+        ("removes and rejected admissions", rejected),
+    ];
+    let with_slack = |way| [0, DEFAULT_SLACK].map(|slack| (way, slack));
+    for ((name, end), slack) in ways.into_iter().flat_map(with_slack) {
+        let store = Store::builder().capacity(CAPACITY).shards(16).slack(slack).build().unwrap();
+        for key in 0..CAPACITY as u64 {
+            store.increment(&Number(key));
+        }
+        assert_eq!((store.len(), store.stats().rejections), (CAPACITY, 0));
+        let full = BYTES.load(Relaxed);
+        let pinned = store.pin();
+        end(&store);
+        let more = BYTES.load(Relaxed) as isize - full as isize;
+        let more = more as f64 / CAPACITY as f64;
+        println!("{name}, slack {slack}: {more:.1} bytes for each");
+        assert!(store.len() <= 1 && ALIVE.load(Relaxed) >= CAPACITY, "nothing waits");
+        // A 32nd of a bag, and with a small slack 32 bags for each shard beside that.
+        let most = if slack == 0 { 64 + (16 * 32 * 2048) / CAPACITY } else { 64 };
+        assert!(more < most as f64 + 8.0, "{name}, slack {slack}: {more:.1} bytes for each");
+        drop(pinned);
+        all_is_freed(&store);
+        ends(store);
+    }
 }
 
 /// What idle threads have ended is freed by the others.
