@@ -53,7 +53,7 @@ def main():
         sys.exit(f"error: {missing}")
     report = Report()
     flags = ["--capacity", str(CAPACITY), "--idle-ttl", "3s", "--buffer", "1"]
-    flags += ["--max-event", "65536", "--linger", "0s"]
+    flags += ["--max-event", "1048576", "--linger", "0s"]
     with (
         tempfile.TemporaryDirectory() as directory,
         sse_server(args.server, *flags) as server,
