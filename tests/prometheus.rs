@@ -6,16 +6,16 @@ mod common;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::openmetrics::{Family, Labels, parse};
-use common::{Config, Rng, SetOnDrop, TTL};
+use common::traffic::{four_keys, three_places, while_adding};
+use common::{Config, TTL};
 use counterclock::export::prometheus::StoreCollector;
 use counterclock::export::{Export, ExportError};
 use counterclock::quanta::Clock;
-use counterclock::{AtCapacity, CounterStore, LaneStore};
+use counterclock::{CounterStore, LaneStore};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
@@ -58,16 +58,10 @@ fn single(families: &Families, name: &str) -> f64 {
 
 #[test]
 fn every_family() {
-    let store = CounterStore::<String>::builder()
-        .capacity(3)
-        .at_capacity(AtCapacity::Reject)
-        .build()
-        .expect("a store");
+    let store = three_places();
     let export = Export::new(store.clone()).prefix("drops").label("session").top(2);
     let registry = registry(export.collector().expect("names"));
-    for (key, n) in [("a", 10), ("b", 20), ("c", 1), ("d", 4)] {
-        store.add(key, n);
-    }
+    four_keys(&store);
     scrape(&registry);
     store.add("a", 1);
     store.add("b", 2);
@@ -245,7 +239,6 @@ fn a_label_that_panics() {
 fn churn_while_it_is_scraped() {
     let config = Config { ttl: Some(TTL), ..Config::plain(64, 4) };
     let bed = &config.bed::<String>();
-    let (added, stop) = (&AtomicU64::new(0), &AtomicBool::new(false));
     let registry = registry(Export::new(bed.store.clone()).top(5).collector().expect("names"));
     let mut samples = HashMap::<Labels, f64>::new();
     let mut increase = 0.0;
@@ -262,33 +255,14 @@ fn churn_while_it_is_scraped() {
         assert_eq!(increase, single(&families, "counterclock_recorded"));
         (increase, restarts)
     };
-    thread::scope(|scope| {
-        let stopping = SetOnDrop(stop);
-        for seed in 1..4 {
-            scope.spawn(move || {
-                let mut rng = Rng::new(seed);
-                while !stop.load(SeqCst) {
-                    let below = 1 + rng.below(200);
-                    let (key, n) = (format!("key-{}", rng.below(below)), rng.below(50));
-                    bed.store.add(&key, n);
-                    added.fetch_add(n, SeqCst);
-                    match rng.below(1000) {
-                        0..9 => _ = bed.store.remove(&key),
-                        9 => bed.advance(Duration::from_millis(5)),
-                        _ => {}
-                    }
-                }
-            });
-        }
-        // Until enough has come of the threads.
-        let mut looks = 0;
-        while looks < 200 || (looks < 100_000 && look().1 == 0) {
-            look();
-            looks += 1;
-        }
-        drop(stopping);
+    // Until enough has come of the threads.
+    let mut looks = 0;
+    let added = while_adding(bed, 3, 200, || {
+        looks += 1;
+        let (_, restarts) = look();
+        looks < 200 || (looks < 100_000 && restarts == 0)
     });
     let (increase, restarts) = look();
-    assert_eq!(increase, added.load(SeqCst) as f64);
+    assert_eq!(increase, added as f64);
     assert!(restarts > 0, "no series ever started again");
 }

@@ -7,12 +7,12 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
 use common::lives::{Lives, Shown, Step};
-use common::{Config, Rng, SetOnDrop, TTL};
+use common::traffic::while_adding;
+use common::{Config, TTL};
 use counterclock::export::{Source, TopSeries, Update};
 use counterclock::quanta::Clock;
 use counterclock::{AtCapacity, CounterStore};
@@ -567,7 +567,6 @@ impl Reader {
 fn churn_while_it_is_read() {
     let config = Config { ttl: Some(TTL), ..Config::plain(32, 4) };
     let bed = &config.bed::<u64>();
-    let (added, stop) = (&AtomicU64::new(0), &AtomicBool::new(false));
     let mut top = TopSeries::new(bed.store.clone(), 5);
     let (mut ever, mut other, mut recorded) = (HashMap::new(), 0, 0);
     let mut look = |top: &mut TopSeries<_>| {
@@ -583,34 +582,14 @@ fn churn_while_it_is_read() {
         assert_eq!(ever.values().sum::<u64>() + other, recorded);
         (recorded, ever.len())
     };
-    thread::scope(|scope| {
-        let stopping = SetOnDrop(stop);
-        for seed in 1..4 {
-            scope.spawn(move || {
-                let mut rng = Rng::new(seed);
-                while !stop.load(SeqCst) {
-                    // Skewed: some keys stay at the top for a while.
-                    let below = 1 + rng.below(100);
-                    let (key, n) = (rng.below(below), rng.below(50));
-                    bed.store.add(&key, n);
-                    added.fetch_add(n, SeqCst);
-                    match rng.below(1000) {
-                        0..9 => _ = bed.store.remove(&key),
-                        9 => bed.advance(Duration::from_millis(5)),
-                        _ => {}
-                    }
-                }
-            });
-        }
-        // Until enough has come of the threads.
-        let mut looks = 0;
-        while looks < 400 || (looks < 1_000_000 && look(&mut top).1 < 50) {
-            look(&mut top);
-            looks += 1;
-        }
-        drop(stopping);
+    // Until enough has come of the threads.
+    let mut looks = 0;
+    let added = while_adding(bed, 3, 100, || {
+        looks += 1;
+        let (_, series) = look(&mut top);
+        looks < 400 || (looks < 1_000_000 && series < 50)
     });
     let (recorded, series) = look(&mut top);
-    assert_eq!(recorded, added.load(SeqCst));
+    assert_eq!(recorded, added);
     assert!(series >= 50, "no key was ever demoted");
 }

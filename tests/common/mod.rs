@@ -4,6 +4,7 @@
 
 pub mod lives;
 pub mod openmetrics;
+pub mod traffic;
 
 use std::collections::HashMap;
 use std::fmt::Debug;

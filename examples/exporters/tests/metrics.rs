@@ -1,10 +1,14 @@
 //! Through the facade, with a recorder that keeps what it is told.
 
+#[path = "../../../tests/common/mod.rs"]
+mod common;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use common::traffic::{four_keys, three_places};
 use counterclock::export::Export;
-use counterclock::{AtCapacity, CounterStore};
+use counterclock::CounterStore;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
@@ -29,20 +33,14 @@ fn told(recorder: &DebuggingRecorder) -> BTreeMap<String, u64> {
 #[test]
 fn all_of_it() {
     let recorder = DebuggingRecorder::new();
-    let store = CounterStore::<String>::builder()
-        .capacity(3)
-        .at_capacity(AtCapacity::Reject)
-        .build()
-        .expect("a store");
+    let store = three_places();
     let export = Export::new(store.clone()).prefix("drops").label("session").top(2);
     let mut publisher = export.publisher().expect("names");
     let mut publish = || {
         metrics::with_local_recorder(&recorder, || publisher.publish());
         told(&recorder)
     };
-    for (key, n) in [("a", 10), ("b", 20), ("c", 1), ("d", 4)] {
-        store.add(key, n);
-    }
+    four_keys(&store);
     let first = publish();
     let expected = [
         ("drops_total other=true", 35),

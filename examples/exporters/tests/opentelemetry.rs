@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::thread;
 use std::time::Duration;
 
-use common::{Config, Rng, SetOnDrop, TTL};
+use common::traffic::{four_keys, three_places, while_adding};
+use common::{Config, TTL};
 use counterclock::export::Export;
 use counterclock::quanta::Clock;
-use counterclock::{AtCapacity, CounterStore};
+use counterclock::CounterStore;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
 use opentelemetry_sdk::metrics::{
@@ -82,16 +82,10 @@ fn map<const N: usize>(points: [(&str, u64); N]) -> BTreeMap<String, u64> {
 fn every_instrument() {
     for temporality in [Temporality::Cumulative, Temporality::Delta] {
         let pipeline = Pipeline::new(temporality);
-        let store = CounterStore::<String>::builder()
-            .capacity(3)
-            .at_capacity(AtCapacity::Reject)
-            .build()
-            .expect("a store");
+        let store = three_places();
         let export = Export::new(store.clone()).prefix("drops").label("session").top(2);
         export.instruments(&pipeline.provider.meter("test")).expect("names");
-        for (key, n) in [("a", 10), ("b", 20), ("c", 1), ("d", 4)] {
-            store.add(key, n);
-        }
+        four_keys(&store);
         let points = pipeline.collect();
         assert_eq!(points["drops"], map([("session=a", 0), ("session=b", 0), ("other=true", 35)]));
         store.add("a", 1);
@@ -276,7 +270,6 @@ fn churn_while_it_is_collected() {
     for temporality in [Temporality::Cumulative, Temporality::Delta] {
         let config = Config { ttl: Some(TTL), ..Config::plain(64, 4) };
         let bed = &config.bed::<u64>();
-        let (added, stop) = (&AtomicU64::new(0), &AtomicBool::new(false));
         let pipeline = Pipeline::new(temporality);
         let export = Export::new(bed.store.clone()).prefix("drops").top(5);
         export.instruments(&pipeline.provider.meter("test")).expect("names");
@@ -296,29 +289,12 @@ fn churn_while_it_is_collected() {
             }
             sum
         };
-        thread::scope(|scope| {
-            let stopping = SetOnDrop(stop);
-            for seed in 1..3 {
-                scope.spawn(move || {
-                    let mut rng = Rng::new(seed);
-                    while !stop.load(SeqCst) {
-                        let below = 1 + rng.below(200);
-                        let (key, n) = (rng.below(below), rng.below(50));
-                        bed.store.add(&key, n);
-                        added.fetch_add(n, SeqCst);
-                        match rng.below(1000) {
-                            0..9 => _ = bed.store.remove(&key),
-                            9 => bed.advance(Duration::from_millis(5)),
-                            _ => {}
-                        }
-                    }
-                });
-            }
-            for _ in 0..100 {
-                look();
-            }
-            drop(stopping);
+        let mut looks = 0;
+        let added = while_adding(bed, 2, 200, || {
+            looks += 1;
+            look();
+            looks < 100
         });
-        assert_eq!(look(), added.load(SeqCst), "{temporality:?}");
+        assert_eq!(look(), added, "{temporality:?}");
     }
 }
