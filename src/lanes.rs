@@ -604,6 +604,7 @@ impl<K: fmt::Debug + Send + Sync + 'static, const L: usize> fmt::Debug for LaneS
 
 #[cfg(all(test, not(crossbeam_loom)))]
 mod tests {
+    use std::panic::{catch_unwind, resume_unwind};
     use std::time::Duration;
 
     use super::*;
@@ -655,6 +656,52 @@ mod tests {
             // A new life begins with all of them.
             assert_eq!(parted > 0, !is_new, "removals that came between two lanes: {parted}");
         }
+    }
+
+    /// The key's name, of which no second key can be made.
+    #[derive(Hash)]
+    struct Name(u64);
+
+    impl Equivalent<u64> for Name {
+        fn equivalent(&self, key: &u64) -> bool {
+            self.0 == *key
+        }
+    }
+
+    impl ToKey<u64> for Name {
+        fn to_key(&self) -> u64 {
+            resume_unwind(Box::new("no more keys"));
+        }
+    }
+
+    /// An add stands before each of its steps while the key is removed, and cannot begin the next
+    /// life: either nothing of it was counted, or what was not is rejected.
+    #[test]
+    fn an_add_that_panics_after_a_removal_at_every_step() {
+        let _turn = turn();
+        let (mut parted, mut not_at_all) = (0, 0);
+        for step in 0..STEPS {
+            let store: Store =
+                CounterStore::builder().capacity(2).shards(1).build_lanes().expect("a store");
+            store.add(&KEY, [10, 20, 30]);
+            let own = store.clone();
+            let add = move || catch_unwind(|| own.try_add(&Name(KEY), [1, 2, 3]));
+            let Ok(stopped) = run_to(step, add) else { break };
+            let ended = store.remove(&KEY).expect("live");
+            let panicked = stopped.go_on().is_err();
+            let counted = ended[0] == 11;
+            assert!(panicked || counted, "{step}: {ended:?}");
+            for (lane, n) in [1, 2, 3].into_iter().enumerate() {
+                let before = 10 * n;
+                let n = if counted { n } else { 0 };
+                let rejected = before + n - ended[lane];
+                assert_eq!(sums(&store)[lane], [before + n, 0, ended[lane], rejected], "{step}");
+                assert!(panicked || rejected == 0, "{step}");
+            }
+            parted += u64::from(panicked && counted);
+            not_at_all += u64::from(!counted);
+        }
+        assert!(parted > 0 && not_at_all > 0, "{parted} in parts, {not_at_all} not at all");
     }
 
     /// A removal stands before each of its steps while others read, add and take snapshots.

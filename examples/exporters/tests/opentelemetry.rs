@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use common::traffic::{four_keys, three_places, while_adding};
 use common::{Config, TTL};
+use counterclock::CounterStore;
 use counterclock::export::Export;
 use counterclock::quanta::Clock;
-use counterclock::CounterStore;
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
 use opentelemetry_sdk::metrics::{
