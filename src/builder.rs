@@ -110,8 +110,8 @@ impl<K, S> Builder<K, S> {
     /// While some thread of the process stays pinned, this many lives can end before new keys are
     /// rejected with [`Rejected::Memory`](crate::Rejected::Memory). With 0, a full store
     /// rejects every new key. In that case alone a store grows by so many entries: by default
-    /// up to 12 MiB, of which a third is the collector's, and what the keys and lanes have on the
-    /// heap. Lower it for many small stores.
+    /// some 12 MiB, of which a third is the collector's (64 bytes an entry, and up to 8 KiB a
+    /// shard), and what the keys and lanes have on the heap. Lower it for many small stores.
     pub fn slack(mut self, slack: usize) -> Self {
         self.slack = slack;
         self

@@ -21,9 +21,9 @@
 //! without another exchange, and else lets go of that hold.
 //!
 //! A flush hands over a whole bag, 2 KiB, for the one closure that is in it. With a small slack a batch
-//! is small, down to a single entry. So when the collector has [`PILE`] closures of a shard, which
-//! takes a pin, smaller batches go to the stack, and the stack waits until it is worth a bag. What only
-//! handles held always does.
+//! is small, down to a single entry, and where the collector is held up, by a pin or by much garbage,
+//! bags would pile up. So while it has [`PILE`] closures of a shard, smaller batches go to the stack and
+//! wait there: until they are worth a bag, or until the pile is lower. Who lowers it hands the stack over.
 //!
 //! Inside the `Drop` of a key nothing is freed: that could run another key's `Drop`, and so on, one
 //! batch deeper each time. What would be freed there is put on the shard's stack again.
@@ -35,7 +35,9 @@
 //! - The deferral is made under a guard after the take. Each entry was unlinked before it was let
 //!   go of, so only guards older than that can still reach it, and the collector waits for those.
 //! - `exist` is taken Acquire and released Release, like a permit.
-//! - `dry` and `pile` are Relaxed: hints, both outcomes of any race are sound.
+//! - Who pushes what is to wait, and then finds the pile high, has a SeqCst fence between; so has who
+//!   lowers the pile and then finds the stack empty. One of them sees the other, and hands it over.
+//! - `dry` is Relaxed: a hint, both outcomes of any race are sound.
 
 use std::ptr::{self, NonNull};
 
@@ -44,7 +46,7 @@ use crate::entry::{CORE, Entry, HANDLE, Ref, SHARD, UNCOUNTED};
 use crate::hash::KeyHash;
 use crate::reclaim::{Guard, pin};
 use crate::spare::{Batch, Blank, OldKey, Spare, Spares};
-use crate::sync::{Arc, AtomicPtr, AtomicUsize, CachePadded, Ordering, yield_now};
+use crate::sync::{Arc, AtomicPtr, AtomicUsize, CachePadded, Ordering, fence, yield_now};
 
 /// How often an admission that finds no slot flushes and yields before it gives up.
 const ROUNDS: usize = 4;
@@ -61,7 +63,7 @@ const EPOCHS: usize = if cfg!(crossbeam_loom) { 0 } else { 4 };
 /// Entries a batch, unless the slack is small; as many are worth a bag of the collector.
 const BATCH: usize = if cfg!(crossbeam_loom) { 1 } else { 32 };
 /// Closures of a shard that the collector may have before smaller batches wait.
-const PILE: usize = 32;
+const PILE: usize = 4;
 /// The bits of a stack's head that count.
 const COUNT: usize = 63;
 /// Spares a shard, and as many again that its owner has fetched.
@@ -130,8 +132,8 @@ impl<K> Drop for Slot<'_, K> {
 impl<K> Limbo<K> {
     pub(crate) fn new(max: usize, slack: usize, shard_bits: u32) -> Self {
         let shards = 1 << shard_bits;
-        // All batches together hold less than an eighth of the slack, so do all stacks, and so do
-        // the spares and those that owners have fetched.
+        // All batches together hold less than an eighth of the slack, so do all stacks, unless the
+        // collector is held up, and so do the spares and those that owners have fetched.
         let share = slack / 8 / shards;
         let batch = BATCH.min(share).max(1);
         let stack = || Stack {
@@ -404,7 +406,7 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         }
         let mut batch = gone.batch.take();
         if batch.len() > 0 {
-            if self.is_worth_a_bag(shard, batch.len()) {
+            if batch.len() >= BATCH || !self.is_piled_up(shard) {
                 let keep = move |limbo: &Self| {
                     let batch = limbo.stacks[shard].spares.keep(batch);
                     // SAFETY: the grace period is over, and the holds came with the batch.
@@ -418,8 +420,12 @@ impl<K: Send + Sync + 'static> Limbo<K> {
                 let next = |raw: NonNull<_>| unsafe { Ref::new(raw.as_ptr()) };
                 while let Some(entry) = batch.pop().and_then(next) {
                     // SAFETY: the owner took it out of everybody's reach, and the hold came with it.
-                    unsafe { self.let_go(entry, SHARD, guard) };
+                    if unsafe { self.is_let_go(entry, SHARD) } {
+                        // SAFETY: that was the last hold.
+                        unsafe { self.push(entry.as_non_null()) };
+                    }
                 }
+                self.defer_stack(shard, guard);
             }
             // What was put aside inside the `Drop` of a key.
             let aside = count_of(self.stacks[shard].head.load(Ordering::Relaxed));
@@ -443,18 +449,29 @@ impl<K: Send + Sync + 'static> Limbo<K> {
     ///
     /// # Safety
     ///
-    /// The caller has these holds. The entry can no longer be reached through them, and the caller's
-    /// guard is older than that.
+    /// As [`is_let_go`](Self::is_let_go), and the caller's guard is older than that.
     pub(crate) unsafe fn let_go(self: &Arc<Self>, entry: Ref<'_, K>, bits: u64, guard: &Guard) {
+        // SAFETY: by this function's own contract.
+        if unsafe { self.is_let_go(entry, bits) } {
+            self.retire(entry, guard);
+        }
+    }
+
+    /// Lets go of an entry on behalf of the parts of the store in `bits`; whether that was the last
+    /// hold, and the entry is the caller's to retire.
+    ///
+    /// # Safety
+    ///
+    /// The caller has these holds. The entry can no longer be reached through them.
+    unsafe fn is_let_go(&self, entry: Ref<'_, K>, bits: u64) -> bool {
         let before = entry.holds().fetch_sub(bits, Ordering::AcqRel);
         debug_assert_eq!(before & bits, bits, "let go of a hold twice");
         let after = before - bits;
-        if after == 0 {
-            self.retire(entry, self.batch, guard);
-        } else if after & CORE == 0 {
+        if after != 0 && after & CORE == 0 {
             // Only handles are left. The bits of the store never come back, so this happens once.
             self.release(1);
         }
+        after == 0
     }
 
     /// Lets go of an entry on behalf of one handle.
@@ -471,22 +488,50 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         if before == HANDLE {
             // The store let go of it earlier and gave the slot back then.
             held.holds().store(UNCOUNTED, Ordering::Relaxed);
-            self.retire(held, BATCH, &guard);
+            self.retire(held, &guard);
         }
     }
 
-    /// Nobody holds the entry: it waits for its grace period, which begins when `full` of them wait.
-    fn retire(self: &Arc<Self>, entry: Ref<'_, K>, full: usize, guard: &Guard) {
+    /// Nobody holds the entry: it waits for its grace period.
+    fn retire(self: &Arc<Self>, entry: Ref<'_, K>, guard: &Guard) {
         // SAFETY: nobody has a hold, and this thread is the one that let go last.
         let (shard, count) = unsafe { self.push(entry.as_non_null()) };
-        if count >= full {
+        if count >= self.batch {
             self.defer_stack(shard, guard);
             guard.flush();
         }
     }
 
-    fn is_worth_a_bag(&self, shard: usize, entries: usize) -> bool {
-        entries >= BATCH || self.stacks[shard].pile.load(Ordering::Relaxed) < PILE
+    fn is_piled_up(&self, shard: usize) -> bool {
+        self.stacks[shard].pile.load(Ordering::Relaxed) >= PILE
+    }
+
+    /// `false` if there was none, or what there is has to wait. The caller flushes.
+    fn defer_stack(self: &Arc<Self>, shard: usize, guard: &Guard) -> bool {
+        let top = &self.stacks[shard].head;
+        let count = count_of(top.load(Ordering::Relaxed));
+        if count < BATCH && self.is_piled_up(shard) {
+            // Pairs with the one in `defer`.
+            fence(Ordering::SeqCst);
+            if self.is_piled_up(shard) {
+                return false;
+            }
+        }
+        if count == 0 {
+            return false;
+        }
+        let first = without_count(top.swap(ptr::null_mut(), Ordering::Acquire));
+        if first.is_null() {
+            return false;
+        }
+        // SAFETY: they are the closure's, and it runs when the grace period is over.
+        let free = move |limbo: &Self| unsafe {
+            limbo.free_stack(first, OldKey::<K>::may_be_dropped());
+        };
+        // SAFETY: nobody else can take these entries, which can no longer be found. The closure owns
+        // them. `K: Send`, so any thread may drop the keys.
+        unsafe { self.defer(shard, guard, free) };
+        true
     }
 
     /// The caller flushes.
@@ -499,29 +544,27 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         // Never a pointer to the store.
         let limbo = Arc::clone(self);
         let due = move || {
-            limbo.stacks[shard].pile.fetch_sub(1, Ordering::Relaxed);
+            let stack = &limbo.stacks[shard];
+            if stack.pile.fetch_sub(1, Ordering::Relaxed) == PILE {
+                // Pairs with the one in `defer_stack`.
+                fence(Ordering::SeqCst);
+                if !stack.head.load(Ordering::Relaxed).is_null() {
+                    limbo.defer_rest(shard);
+                }
+            }
             f(&limbo);
         };
         // SAFETY: by this function's own contract, and the limbo is shared.
         unsafe { guard.defer(due) };
     }
 
-    /// `false` if there was none, or too few. The caller flushes.
-    fn defer_stack(self: &Arc<Self>, shard: usize, guard: &Guard) -> bool {
-        let top = &self.stacks[shard].head;
-        let count = count_of(top.load(Ordering::Relaxed));
-        if count == 0 || !self.is_worth_a_bag(shard, count) {
-            return false;
+    /// What had to wait for the collector. Runs inside a collection.
+    #[cold]
+    fn defer_rest(self: &Arc<Self>, shard: usize) {
+        let guard = pin();
+        if self.defer_stack(shard, &guard) {
+            guard.spill();
         }
-        let first = without_count(top.swap(ptr::null_mut(), Ordering::Acquire));
-        // SAFETY: they are the closure's, and it runs when the grace period is over.
-        let free = move |limbo: &Self| unsafe {
-            limbo.free_stack(first, OldKey::<K>::may_be_dropped());
-        };
-        // SAFETY: nobody else can take these entries, which can no longer be found. The closure owns
-        // them. `K: Send`, so any thread may drop the keys.
-        unsafe { self.defer(shard, guard, free) };
-        true
     }
 }
 

@@ -11,6 +11,9 @@
 
 use crossbeam_epoch as epoch;
 
+/// Closures that a bag has room for.
+const BAG: usize = 64;
+
 /// Keeps what was reachable when it was made from being freed.
 pub(crate) struct Guard(epoch::Guard);
 
@@ -34,6 +37,15 @@ impl Guard {
         collecting(|| {
             self.0.flush();
         });
+    }
+
+    /// Hands this thread's bag to the collector and runs nothing: for what runs in a collection, where
+    /// flushes would nest. The epoch crate hands a bag over when it is full, so it is filled.
+    pub(crate) fn spill(&self) {
+        for _ in 0..BAG {
+            // SAFETY: it does nothing.
+            unsafe { self.0.defer_unchecked(|| ()) };
+        }
     }
 }
 
