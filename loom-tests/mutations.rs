@@ -106,6 +106,7 @@ impl Base {
 const TOKEN: &[Patch] = &[
     patch("reclaim.rs", "struct Guard(epoch::Guard);", "struct Guard;"),
     patch("reclaim.rs", "self.0.flush();", ""),
+    patch("reclaim.rs", "unsafe { self.0.defer_unchecked(|| ()) };", ""),
     patch("reclaim.rs", "Guard(epoch::pin())", "Guard"),
     patch(
         "reclaim.rs",
@@ -135,8 +136,8 @@ const FORGETS: &[Patch] = &[
     patch("reclaim.rs", "Some(loom::alloc::Track::new(()))", "None"),
     patch(
         "limbo.rs",
-        "AtomicPtr, AtomicUsize, CachePadded, Ordering, yield_now};",
-        "CachePadded, Ordering, yield_now};\nuse std::sync::atomic::{AtomicPtr, AtomicUsize};",
+        "AtomicPtr, AtomicUsize, CachePadded, Ordering, fence, yield_now};",
+        "CachePadded, Ordering, fence, yield_now};\nuse std::sync::atomic::{AtomicPtr, AtomicUsize};",
     ),
     // The same on each machine.
     patch("striped.rs", "std::thread::available_parallelism().map_or(1, NonZero::get)", "2"),

@@ -63,6 +63,8 @@ use crate::stop::collecting;
 mod collector {
     use super::{Guard, collecting, epoch};
     use epoch::{Collector, LocalHandle};
+    use std::cell::Cell;
+    use std::ptr::NonNull;
     use std::sync::OnceLock;
 
     fn collector() -> &'static Collector {
@@ -72,6 +74,8 @@ mod collector {
 
     thread_local! {
         static HANDLE: LocalHandle = collector().register();
+        /// In place of `HANDLE` when that is gone, while its own first pin runs.
+        static LATE: Cell<Option<NonNull<LocalHandle>>> = const { Cell::new(None) };
     }
 
     /// Makes the collector, so that no operation waits for the thread that does.
@@ -82,10 +86,29 @@ mod collector {
     /// Pins this thread. Cheap when it is pinned already.
     #[inline]
     pub(crate) fn pin() -> Guard {
-        // The thread's handle is gone while its thread-locals are being destroyed.
-        let pin =
-            || HANDLE.try_with(LocalHandle::pin).unwrap_or_else(|_| collector().register().pin());
-        Guard(collecting(pin))
+        Guard(collecting(|| HANDLE.try_with(LocalHandle::pin).unwrap_or_else(|_| pin_late())))
+    }
+
+    /// The thread's handle is gone while its thread-locals are being destroyed. A handle's first pin
+    /// collects, and what runs then may pin: by the same handle, or each would run the next inside.
+    #[cold]
+    fn pin_late() -> epoch::Guard {
+        struct Reset;
+
+        impl Drop for Reset {
+            fn drop(&mut self) {
+                LATE.set(None);
+            }
+        }
+
+        if let Some(handle) = LATE.get() {
+            // SAFETY: further up this stack it is pinning, and is reset when it is done.
+            return unsafe { handle.as_ref() }.pin();
+        }
+        let handle = collector().register();
+        LATE.set(Some(NonNull::from(&handle)));
+        let _reset = Reset;
+        handle.pin()
     }
 }
 
