@@ -23,6 +23,8 @@ enum Base {
     Again,
     /// What is retired is freed at once: for who frees, and when.
     AtOnce,
+    /// What is retired is freed when the model says so: for what waits till then.
+    Later,
     /// As `Stub`, and memory is used again, which loom's marker in each entry else forbids.
     Spares,
 }
@@ -36,6 +38,7 @@ const BASES: &[(&str, Base)] = &[
     ("still", Base::Still),
     ("again", Base::Again),
     ("at_once", Base::AtOnce),
+    ("later", Base::Later),
     ("spares", Base::Spares),
 ];
 
@@ -84,7 +87,7 @@ const LAYERS: &[&str] = &[
 
 impl Base {
     fn is_layers(self) -> bool {
-        matches!(self, Base::Stub | Base::AtOnce | Base::Spares)
+        matches!(self, Base::Stub | Base::AtOnce | Base::Later | Base::Spares)
     }
 
     fn patches(self) -> Vec<&'static Patch> {
@@ -96,6 +99,7 @@ impl Base {
             Base::Still => &[TOKEN, FORGETS, UNCOUNTED, ONE_PASS, WATCHED],
             Base::Again => &[TOKEN, FORGETS, UNCOUNTED, WATCHED],
             Base::AtOnce => &[TOKEN, AT_ONCE, WATCHED],
+            Base::Later => &[TOKEN, LATER, PILES, WATCHED],
             Base::Spares => &[TOKEN, NO_DEFER, SPARES, WATCHED],
         };
         patches.iter().copied().flatten().collect()
@@ -130,6 +134,39 @@ const DEFER: &str = "unsafe { self.0.defer_unchecked(f) }";
 const NO_DEFER: &[Patch] = &[patch("reclaim.rs", DEFER, "let _ = f; unreachable!()")];
 
 const AT_ONCE: &[Patch] = &[patch("reclaim.rs", DEFER, "f()")];
+
+/// loom runs the threads of a model on one of the system's.
+const LATER: &[Patch] = &[
+    patch(
+        "reclaim.rs",
+        DEFER,
+        "{
+            let f: Box<dyn FnOnce() + '_> = Box::new(f);
+            let f = unsafe { std::mem::transmute::<_, Box<dyn FnOnce()>>(f) };
+            DEFERRED.with_borrow_mut(|all| all.push_back(f));
+        }",
+    ),
+    patch(
+        "reclaim.rs",
+        "pub(crate) use collector::{pin, prepare};",
+        "pub(crate) use collector::{pin, prepare};
+
+        thread_local! {
+            static DEFERRED: std::cell::RefCell<std::collections::VecDeque<Box<dyn FnOnce()>>> =
+                std::cell::RefCell::default();
+        }
+
+        pub(crate) fn fall_due() -> bool {
+            let oldest = DEFERRED.with_borrow_mut(|all| all.pop_front());
+            oldest.map(|oldest| oldest()).is_some()
+        }",
+    ),
+];
+
+const PILES: &[Patch] = &[
+    patch("limbo.rs", "if cfg!(crossbeam_loom) { 1 } else { 32 }", "2"),
+    patch("limbo.rs", "const PILE: usize = 4;", "const PILE: usize = 1;"),
+];
 
 const FORGETS: &[Patch] = &[
     patch("reclaim.rs", DEFER, "drop(f)"),
@@ -747,6 +784,30 @@ const MUTATIONS: &[Mutation] = &[
             "self.exist.fetch_sub(n, Ordering::Release)",
             "self.exist.fetch_sub(n, Ordering::Relaxed)",
         ),
+    ),
+    on(
+        Base::Later,
+        "later_waits_without_a_fence",
+        patch("limbo.rs", "// Pairs with the one in `defer`. fence(Ordering::SeqCst);", ""),
+    ),
+    on(
+        Base::Later,
+        "later_lowers_without_a_fence",
+        patch("limbo.rs", "// Pairs with the one in `defer_stack`. fence(Ordering::SeqCst);", ""),
+    ),
+    on(
+        Base::Later,
+        "later_looks_once",
+        patch(
+            "limbo.rs",
+            "fence(Ordering::SeqCst); if self.is_piled_up(shard) { return false; }",
+            "fence(Ordering::SeqCst); return false;",
+        ),
+    ),
+    on(
+        Base::Later,
+        "later_leaves_the_rest",
+        patch("limbo.rs", "limbo.defer_rest(shard);", ""),
     ),
     on(
         Base::Spares,

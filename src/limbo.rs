@@ -61,9 +61,9 @@ const GIVE_WAY: usize = 32;
 /// they need it.
 const EPOCHS: usize = if cfg!(crossbeam_loom) { 0 } else { 4 };
 /// Entries a batch, unless the slack is small; as many are worth a bag of the collector.
-const BATCH: usize = if cfg!(crossbeam_loom) { 2 } else { 32 };
+const BATCH: usize = if cfg!(crossbeam_loom) { 1 } else { 32 };
 /// Closures of a shard that the collector may have before smaller batches wait.
-const PILE: usize = if cfg!(crossbeam_loom) { 1 } else { 4 };
+const PILE: usize = 4;
 /// The bits of a stack's head that count.
 const COUNT: usize = 63;
 /// Spares a shard, and as many again that its owner has fetched.

@@ -61,6 +61,18 @@ mod at_once {
     }
 }
 
+/// What waits for the collector: what is retired is freed when the model says so.
+mod later {
+    use crate::trees::later as tree;
+
+    mod pile;
+
+    crate::models! {
+        pile::one_that_waits,
+        pile::two_that_wait,
+    }
+}
+
 /// Memory that is used again.
 mod spares {
     use crate::trees::spares as tree;
@@ -272,6 +284,13 @@ mod mutants {
         limbo_pushes_relaxed: limbo::two_that_are_let_go_of_at_once, "Causality violation";
         limbo_takes_slots_relaxed: limbo::a_slot_publishes, "Causality violation";
         limbo_takes_stacks_relaxed: limbo::two_that_are_let_go_of_at_once, "Causality violation";
+    }
+
+    mutants! { "later";
+        later_leaves_the_rest: pile::one_that_waits, "it was handed over";
+        later_looks_once: pile::one_that_waits, "it was handed over";
+        later_lowers_without_a_fence: pile::one_that_waits, "it was handed over";
+        later_waits_without_a_fence: pile::one_that_waits, "it was handed over";
     }
 
     mutants! { "spares";
