@@ -209,9 +209,9 @@ fn free_notes<K>(mut notes: *mut Departure<K>, guard: &Guard) {
     };
     #[cfg(not(crossbeam_loom))]
     {
-        // Not flushed: a bag of 64 such closures may stay with a thread that goes idle, since it costs
-        // less than a bag for each. SAFETY: the closure owns the notes, and they hold nothing of the
-        // user's.
+        // Not flushed: what may stay with a thread that goes idle, 64 such closures, costs less than a
+        // bag for each.
+        // SAFETY: the closure owns the notes, and they hold nothing of the user's.
         unsafe { guard.defer(free) };
     }
     // Models of single layers have no collector, and notes have no marker that loom would watch.
