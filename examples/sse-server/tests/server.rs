@@ -281,7 +281,6 @@ async fn places_are_limited() {
     server.listen("/events/c").await;
 }
 
-/// Sends bytes as they are; what comes back until the server closes.
 /// A client is an open file, and the usual limit is less than `--max-clients` is.
 #[tokio::test]
 async fn more_clients_than_files_that_are_allowed_unasked() {
@@ -297,6 +296,7 @@ async fn more_clients_than_files_that_are_allowed_unasked() {
     assert!(log.contains("fewer open files than --max-clients needs"), "{log}");
 }
 
+/// Sends bytes as they are; what comes back until the server closes.
 async fn raw(server: &Server, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
