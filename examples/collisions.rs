@@ -72,7 +72,7 @@ fn mixed(hash: u64) -> u64 {
 
 /// The index of a store of this capacity has one bucket for each value of so many top bits.
 fn bits(capacity: usize) -> u32 {
-    capacity.next_power_of_two().ilog2()
+    (capacity + capacity / 3).next_power_of_two().ilog2()
 }
 
 fn bucket(hash: u64, bits: u32) -> usize {
@@ -80,7 +80,7 @@ fn bucket(hash: u64, bits: u32) -> usize {
 }
 
 /// Different keys, in ascending order of `key ^ MIX`, that an identity hasher puts into bucket 0
-/// of 65,536, and so of fewer.
+/// of 65,536, and so of fewer; of 131,072, into one of two.
 ///
 /// For `x` below 2^48 the high half of the product has its top 16 bits clear, so `x` is one if the
 /// fractional part of `x` times the golden ratio is below 2^-16. From one such `x` to the next
@@ -245,7 +245,7 @@ fn chains(capacity: usize) {
     let mut random = Random(7);
     let mut longest: Vec<f64> = (0..STORES)
         .map(|_| {
-            let (hasher, mut chains) = (RandomState::new(), vec![0; capacity.next_power_of_two()]);
+            let (hasher, mut chains) = (RandomState::new(), vec![0; 1 << bits(capacity)]);
             for key in random.keys(capacity) {
                 chains[bucket(hasher.hash_one(key), bits(capacity))] += 1;
             }
