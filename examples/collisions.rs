@@ -4,7 +4,8 @@
 //! `cargo run --release --example collisions -- 64 2048 65536`; these capacities are the default.
 //!
 //! Rounds are interleaved, so that whatever else the machine does falls on all lines. Printed are
-//! medians, medians of the paired ratios to the first line, and rejected calls. One thread.
+//! medians, medians of the paired ratios to the first line, and rejected calls. One thread, but for the
+//! last table.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
