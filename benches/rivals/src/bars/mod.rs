@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::contest::Rejected;
-use crate::figure::Cell;
+use crate::figure::{Cell, SummaryRow};
 use crate::growth::Growth;
 use crate::handles;
 use crate::latency;
@@ -342,6 +342,14 @@ impl Bars<'_> {
     fn write(&self) -> Result<()> {
         let rows: Vec<_> = self.lines.iter().map(Line::row).collect();
         self.out.write("bars.csv", &rows)?;
+        // For `plot`, as `speed` writes them.
+        for kind in Kind::ALL {
+            let of_kind = |row: &&SummaryRow| row.workload == kind.name();
+            let rows: Vec<_> = self.rows.summary.iter().filter(of_kind).collect();
+            if !rows.is_empty() {
+                self.out.write(&format!("speed-{}.csv", kind.name()), &rows)?;
+            }
+        }
         self.rows.write(self.out, "bars-speed")
     }
 }
