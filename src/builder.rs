@@ -108,10 +108,11 @@ impl<K, S> Builder<K, S> {
     /// default.
     ///
     /// While some thread of the process stays pinned, this many lives can end before new keys are
-    /// rejected with [`Rejected::Memory`](crate::Rejected::Memory). With 0, a full store
-    /// rejects every new key. In that case alone a store grows by so many entries: by default
-    /// some 12 MiB, of which a third is the collector's (64 bytes an entry, and up to 8 KiB a
-    /// shard), and what the keys and lanes have on the heap. Lower it for many small stores.
+    /// rejected with [`Rejected::Memory`](crate::Rejected::Memory). In that case alone a store grows
+    /// by so many entries: by default some 12 MiB, of which a third is the collector's (64 bytes an
+    /// entry, and up to 8 KiB a shard), and what the keys and lanes have on the heap. Lower it for
+    /// many small stores. With 0, a full store rejects every new key, and with a few it may do so
+    /// while the process has much else to free, which comes first.
     pub fn slack(mut self, slack: usize) -> Self {
         self.slack = slack;
         self

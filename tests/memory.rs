@@ -10,6 +10,7 @@ use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use counterclock::{CounterStore, Equivalent, Rejected, ToKey};
 
@@ -97,10 +98,23 @@ fn scaled(release: u64, debug: u64) -> u64 {
     if cfg!(debug_assertions) { debug } else { release }
 }
 
+/// Frees what the process has ended, by traffic on a store that did not.
+fn collect() {
+    let other = CounterStore::<u64>::new(1);
+    for _ in 0..100 {
+        other.prune();
+        thread::yield_now();
+    }
+}
+
 /// One test at a time, from nothing alive.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // The thread of an earlier test may still be ending, pinned. Those that have ended left the
+    // collector work, which comes before that of this test.
+    thread::sleep(Duration::from_millis(10));
+    collect();
     assert_eq!(ALIVE.load(Relaxed), 0, "an earlier store left keys");
     turn
 }
@@ -351,23 +365,35 @@ fn ended_under_a_pin(capacity: usize, shards: usize, slack: usize) -> Store {
     store
 }
 
+/// Hits in some other store, until nothing is left to be freed.
+#[track_caller]
+fn hits_free(left: impl Fn() -> usize) {
+    let other = CounterStore::<u64>::new(1);
+    other.increment(&0);
+    for n in 0..1_000_000 {
+        if left() == 0 {
+            return;
+        }
+        // A thread of an earlier test may be ending.
+        if n % 1024 == 0 {
+            thread::yield_now();
+        }
+        assert_ne!(other.increment(&0), 1);
+    }
+    panic!("{} are left", left());
+}
+
 /// What had to wait until the collector moved is freed once it does, by whatever is done then.
 #[test]
 fn hits_free_what_ended_under_a_pin() {
     let _turn = turn();
     let other = CounterStore::<u64>::new(1);
-    other.increment(&0);
     for (capacity, shards, slack) in
         [(1024, 16, 0), (4096, 16, 0), (16_384, 16, 128), (64, 1, 0), (4096, 64, 1000)]
     {
         let store = ended_under_a_pin(capacity, shards, slack);
-        let mut hits = 0;
         // But for spares.
-        while store.waiting() > slack / 8 {
-            assert!(hits < 1_000_000, "{} of {capacity} still wait", store.waiting());
-            assert_ne!(other.increment(&0), 1);
-            hits += 1;
-        }
+        hits_free(|| store.waiting().saturating_sub(slack / 8));
         assert_eq!(ALIVE.load(Relaxed), store.waiting());
         // So that the slack is there for what ends now, whoever is pinned.
         let pinned = other.pin();
@@ -423,8 +449,10 @@ fn a_thread_that_ends_collects_no_deeper_than_once() {
         static LATE: Cell<Option<Late>> = const { Cell::new(None) };
     }
     let store = ended_under_a_pin(1 << 14, 512, 0);
-    let mut most = 0;
+    let (mut most, mut rounds) = (0, 0);
     while ALIVE.load(Relaxed) > 0 {
+        assert!(rounds < 10_000, "{} keys are left", ALIVE.load(Relaxed));
+        rounds += 1;
         for is_late in [false, true] {
             let before = ALIVE.load(Relaxed);
             thread::scope(|scope| {
@@ -441,7 +469,7 @@ fn a_thread_that_ends_collects_no_deeper_than_once() {
             most = most.max(before - ALIVE.load(Relaxed));
         }
     }
-    println!("a thread that ends: at most {most} keys");
+    println!("a thread that ends: at most {most} keys, {rounds} rounds");
     ends(store);
 }
 
@@ -449,8 +477,6 @@ fn a_thread_that_ends_collects_no_deeper_than_once() {
 #[test]
 fn hits_free_what_handles_held() {
     let _turn = turn();
-    let other = CounterStore::<u64>::new(1);
-    other.increment(&0);
     for shards in [1, 64] {
         let store = Store::builder().capacity(1024).shards(shards).slack(0).build().unwrap();
         let handles: Vec<_> = (0..1024).map(|key| store.counter(&Number(key))).collect();
@@ -460,12 +486,7 @@ fn hits_free_what_handles_held() {
         }
         assert!(ALIVE.load(Relaxed) >= 1024 && store.waiting() == 0, "handles hold them");
         drop(handles);
-        let mut hits = 0;
-        while ALIVE.load(Relaxed) > 0 {
-            assert!(hits < 1_000_000, "{} of 1024 are left", ALIVE.load(Relaxed));
-            assert_ne!(other.increment(&0), 1);
-            hits += 1;
-        }
+        hits_free(|| ALIVE.load(Relaxed));
         ends(store);
     }
 }
@@ -524,6 +545,21 @@ fn four_busy_threads_are_hardly_ever_rejected() {
     ends(store);
 }
 
+/// Where the process has nothing else to free, and nobody is pinned: what its admissions need is
+/// freed by the time that they give up.
+#[test]
+fn a_slack_of_one_is_enough_for_one_thread() {
+    let _turn = turn();
+    for (capacity, shards) in [(1, 1), (64, 1), (64, 16), (2048, 16)] {
+        let store = Store::builder().capacity(capacity).shards(shards).slack(1).build().unwrap();
+        for key in 0..10_000 {
+            assert_eq!(store.try_increment(&Number(key)), Ok(1), "{capacity}, {shards}");
+        }
+        assert_eq!(store.stats().evicted, 10_000 - capacity as u64);
+        ends(store);
+    }
+}
+
 /// Such a key loses neither its slot nor the rest of its batch.
 #[test]
 fn keys_that_panic_when_they_are_dropped() {
@@ -571,15 +607,34 @@ fn dropping_the_store_gives_everything_back() {
     assert!(snapshot.iter().all(|(_, count)| count == 1));
     drop(snapshot);
     // What a snapshot lets go of is freed by traffic on any store of the process.
-    let other = Store::new(1);
-    for _ in 0..100 {
-        other.prune();
-    }
-    drop(other);
+    collect();
     assert_eq!(ALIVE.load(Relaxed), 0);
     let after = BYTES.load(Relaxed);
     println!("dropping: {before} bytes before, {after} after");
     assert!(after <= before + JITTER);
+}
+
+/// What had to wait for the collector when the store was dropped is not kept for admissions that
+/// will not come.
+#[test]
+fn what_waited_when_the_store_was_dropped_is_freed() {
+    let _turn = turn();
+    let other = CounterStore::<u64>::new(1);
+    let store = Store::new(CAPACITY);
+    store.increment(&Number(0));
+    let snapshot = store.snapshot();
+    let pinned = other.pin();
+    for key in 1..3 * CAPACITY as u64 {
+        store.increment(&Number(key));
+    }
+    assert_eq!((store.len(), store.stats().rejections), (CAPACITY, 0));
+    drop(store);
+    assert!(ALIVE.load(Relaxed) >= CAPACITY, "nothing waits");
+    drop(pinned);
+    hits_free(|| ALIVE.load(Relaxed).abs_diff(1));
+    assert_eq!(snapshot.len(), 1);
+    drop(snapshot);
+    hits_free(|| ALIVE.load(Relaxed));
 }
 
 /// Trap 14: what a counter costs, index included.

@@ -190,10 +190,21 @@ fn names_are_checked() {
         assert!(error.to_string().contains(&format!("{bad:?}")), "{error}");
         let error = export().label(bad).collector().expect_err(bad);
         assert_eq!(error, ExportError::Label { label: bad.to_owned() });
+        assert!(error.to_string().contains(&format!("{bad:?} is no label")), "{error}");
     }
     let error = export().label("other").collector().expect_err("that of the rest");
     assert!(error.to_string().contains("the rest"), "{error}");
     assert!(export().prefix("a").label(&long[1..]).collector().is_ok());
+}
+
+#[test]
+fn what_debug_shows() {
+    let export = Export::new(CounterStore::<u64>::new(1)).top(2);
+    let names = r#"prefix: "counterclock", label: "key", "#;
+    let shown = format!("{export:?}");
+    assert_eq!(shown, format!("Export {{ {names}top: 2, linger: 0ns, .. }}"));
+    let shown = format!("{:?}", export.collector().expect("names"));
+    assert!(shown.starts_with("StoreCollector {") && shown.contains(names), "{shown}");
 }
 
 #[test]

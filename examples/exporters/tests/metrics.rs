@@ -5,10 +5,12 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use common::traffic::{four_keys, three_places};
 use counterclock::CounterStore;
 use counterclock::export::Export;
+use counterclock::quanta::Clock;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
@@ -171,6 +173,30 @@ fn a_recorder_that_panics() {
     let Panicking(recorder) = recorder;
     metrics::with_local_recorder(&recorder, || publisher.publish());
     assert_eq!(told(&recorder)["counterclock_total other=true"], 0);
+}
+
+/// A recorder's idle timeout forgets a series that lingers at its final value.
+#[test]
+fn what_does_not_change_any_more_is_not_told() {
+    let recorder = DebuggingRecorder::new();
+    let store = CounterStore::<u64>::new(8);
+    let linger = Duration::from_secs(3600);
+    let (clock, mock) = Clock::mock();
+    let export = Export::new(store.clone()).linger(linger).clock(clock);
+    let mut publisher = export.publisher().expect("names");
+    store.add(&1, 10);
+    metrics::with_local_recorder(&recorder, || publisher.publish());
+    mock.increment(linger);
+    store.add(&1, 5);
+    store.remove(&1);
+    metrics::with_local_recorder(&recorder, || publisher.publish());
+    assert_eq!(told(&recorder)["counterclock_total key=1"], 5);
+    // It panics if it is asked for the series.
+    metrics::with_local_recorder(&Panicking(recorder), || publisher.publish());
+    assert_eq!(
+        format!("{publisher:?}"),
+        r#"Publisher { prefix: "counterclock", label: "key", .. }"#
+    );
 }
 
 #[test]

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use common::traffic::{four_keys, three_places, while_adding};
 use common::{Config, TTL};
-use counterclock::CounterStore;
 use counterclock::export::Export;
 use counterclock::quanta::Clock;
+use counterclock::{CounterStore, LaneStore};
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
 use opentelemetry_sdk::metrics::{
@@ -108,6 +108,26 @@ fn every_instrument() {
         assert_eq!(points["drops_waiting"], map([("", store.waiting() as u64)]));
         assert_eq!(points.len(), 8);
     }
+}
+
+/// Lanes have series and sums of their own, and the lives of their store.
+#[test]
+fn lanes() {
+    let pipeline = Pipeline::new(Temporality::Cumulative);
+    let store: LaneStore<String, 2> = CounterStore::builder().capacity(8).build_lanes().unwrap();
+    for (lane, prefix) in store.lanes().into_iter().zip(["requests", "bytes"]) {
+        let export = Export::new(lane).prefix(prefix);
+        export.instruments(&pipeline.provider.meter("test")).expect("names");
+    }
+    store.add("a", [1, 1500]);
+    pipeline.collect();
+    store.add("a", [1, 40]);
+    let points = pipeline.collect();
+    assert_eq!(points["requests"], map([("key=a", 1), ("other=true", 1)]));
+    assert_eq!(points["bytes"], map([("key=a", 40), ("other=true", 1500)]));
+    assert_eq!(points["requests_recorded"], map([("", 2)]));
+    assert_eq!(points["bytes_recorded"], map([("", 1540)]));
+    assert_eq!(points["bytes_admissions"], map([("", 1)]));
 }
 
 /// Shown once more, gone, and back from 0: nothing wraps, and deltas add up.
