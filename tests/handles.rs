@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use common::{Added, Bed, Config, End, Key, TTL, TestState, matrix, serially, tick};
+use common::{Added, Bed, Config, End, Key, TTL, TestState, matrix, serially, tick, until_freed};
 use counterclock::{AtCapacity, Cause, Counter, CounterStore, Rejected};
 
 /// Evicts `key` by use of others.
@@ -318,7 +318,7 @@ fn removed_lives_that_are_held_do_not_use_the_slack_up() {
 fn the_last_snapshot_frees_its_keys() {
     use std::sync::Arc;
     let key = Arc::<str>::from("0");
-    let store = counterclock::CounterStore::<(Arc<str>, u32)>::new(2048);
+    let store = CounterStore::<(Arc<str>, u32)>::new(2048);
     for n in 0..2048 {
         store.increment_owned((Arc::clone(&key), n));
     }
@@ -328,16 +328,7 @@ fn the_last_snapshot_frees_its_keys() {
     assert_eq!(snapshot.len(), 2048);
     assert_eq!(Arc::strong_count(&key), 2049);
     drop(snapshot);
-    // Other tests of this process pin, too.
-    for _ in 0..100_000 {
-        if Arc::strong_count(&key) == 1 {
-            return;
-        }
-        let other = counterclock::CounterStore::<u32>::new(1);
-        other.increment(&1);
-        other.prune();
-    }
-    panic!("{} keys are alive", Arc::strong_count(&key) - 1);
+    until_freed(&CounterStore::<u64>::new(1), || Arc::strong_count(&key) - 1, "keys");
 }
 
 /// A handle that is made and used once has used its key once, whatever the kind: a flood of them
@@ -401,11 +392,5 @@ fn what_was_held_is_freed() {
         store.remove(&key);
         assert_eq!((snapshot.len(), handle.get()), (1, None));
     }
-    for _ in 0..100_000 {
-        if Arc::strong_count(&name) == 1 {
-            return;
-        }
-        store.prune();
-    }
-    panic!("{} keys are alive", Arc::strong_count(&name) - 1);
+    until_freed(&store, || Arc::strong_count(&name) - 1, "keys");
 }

@@ -6,10 +6,10 @@ use std::cell::{Cell, RefCell};
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use common::{Config, TTL, TestState, lock, matrix, serially, tick};
+use common::{Config, TTL, TestState, lock, matrix, serially, tick, until_freed};
 use counterclock::quanta::Mock;
 use counterclock::{AtCapacity, Cause, CounterStore, Equivalent, ToKey};
 
@@ -54,11 +54,11 @@ fn step(call: Call) {
 #[derive(Debug)]
 struct Key {
     number: u64,
-    alive: Arc<AtomicI64>,
+    alive: Arc<AtomicUsize>,
 }
 
 impl Key {
-    fn new(number: u64, alive: &Arc<AtomicI64>) -> Self {
+    fn new(number: u64, alive: &Arc<AtomicUsize>) -> Self {
         alive.fetch_add(1, Relaxed);
         Self { number, alive: Arc::clone(alive) }
     }
@@ -97,7 +97,7 @@ impl Hash for Key {
 }
 
 /// The borrowed form.
-struct Borrowed<'a>(u64, &'a Arc<AtomicI64>);
+struct Borrowed<'a>(u64, &'a Arc<AtomicUsize>);
 
 impl Hash for Borrowed<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -139,7 +139,7 @@ type Operation = (&'static str, Box<dyn Fn(&Bed)>);
 struct Bed {
     store: CounterStore<Key, TestState>,
     mock: Option<Arc<Mock>>,
-    alive: Arc<AtomicI64>,
+    alive: Arc<AtomicUsize>,
 }
 
 fn bed(config: Config) -> Bed {
@@ -279,21 +279,8 @@ fn explode(config: Config, op: usize, call: Call, nth: u64, ttl_over: bool) -> b
     bed.check(config.capacity, &what);
     let Bed { store, alive, .. } = bed;
     drop(store);
-    settle(&alive, &what);
+    until_freed(&CounterStore::<u64>::new(1), || alive.load(Relaxed), &what);
     exploded
-}
-
-/// Batches that were deferred are freed as epochs go by.
-fn settle(alive: &AtomicI64, what: &dyn std::fmt::Debug) {
-    let other = CounterStore::<u64>::new(1);
-    for _ in 0..1_000 {
-        if alive.load(Relaxed) == 0 {
-            return;
-        }
-        other.prune();
-        std::thread::yield_now();
-    }
-    assert_eq!(alive.load(Relaxed), 0, "leaked: {what:?}");
 }
 
 fn explode_everywhere(config: Config, ttl_over: bool) {
@@ -410,9 +397,9 @@ fn no_key_leaks() {
         drop(held);
         let Bed { store, alive, .. } = bed;
         drop(store);
-        assert!(alive.load(Relaxed) >= snapshot.len() as i64);
+        assert!(alive.load(Relaxed) >= snapshot.len());
         drop(snapshot);
-        settle(&alive, &config);
+        until_freed(&CounterStore::<u64>::new(1), || alive.load(Relaxed), &config);
         if config.at_capacity == AtCapacity::Reject {
             continue;
         }
@@ -506,9 +493,5 @@ fn a_handle_lets_go_though_a_key_panics() {
     assert_eq!(counter.get(), Some(2), "both were counted");
     drop(counter);
     store.clear();
-    for _ in 0..1000 {
-        store.prune();
-        std::thread::yield_now();
-    }
-    assert_eq!(Arc::strong_count(&alive), 1);
+    until_freed(store, || Arc::strong_count(&alive) - 1, "keys");
 }

@@ -1,11 +1,14 @@
 //! Striped handles: sums are exact, whoever ends the life, and uses count.
 
+mod common;
+
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
+use common::until_freed;
 use counterclock::{AtCapacity, Cause, CounterStore, MAX_COUNT, quanta};
 
 fn balanced<K: Hash + Eq + Send + Sync + 'static>(store: &CounterStore<K>) -> u64 {
@@ -182,14 +185,5 @@ fn nothing_is_left() {
     }
     drop(store);
     drop(handles);
-    let other = CounterStore::<u64>::new(1);
-    for _ in 0..1000 {
-        // Frees what is due.
-        other.prune();
-        if Arc::strong_count(&alive) == 1 {
-            return;
-        }
-        thread::yield_now();
-    }
-    panic!("{} keys are left", Arc::strong_count(&alive) - 1);
+    until_freed(&CounterStore::<u64>::new(1), || Arc::strong_count(&alive) - 1, "keys");
 }

@@ -42,6 +42,23 @@ pub fn serially() -> MutexGuard<'static, ()> {
     lock(&TURN)
 }
 
+/// Prunes `store` until `left` says 0: what was deferred is done as epochs go by. What a dropped
+/// store left is done by calls on any other. Other tests may hold a pin meanwhile.
+#[track_caller]
+pub fn until_freed<K>(store: &CounterStore<K>, left: impl Fn() -> usize, what: impl Debug)
+where
+    K: Hash + Eq + Send + Sync + 'static,
+{
+    for _ in 0..100_000 {
+        if left() == 0 {
+            return;
+        }
+        store.prune();
+        std::thread::yield_now();
+    }
+    panic!("{} are left: {what:?}", left());
+}
+
 /// Set when this goes, on the way out of a panic too: else a failed test would wait for ever.
 pub struct SetOnDrop<'a>(pub &'a AtomicBool);
 
