@@ -126,7 +126,7 @@ where
         // SAFETY: our hold keeps the entry alive, and is not let go of while the caller has the
         // reference.
         let entry = unsafe { self.entry.get()?.as_ref() };
-        match engine.touch(entry, n, engine.time()) {
+        match engine.touch(entry, n, engine.time_of_use(entry)) {
             (Touch::Counted(count), owes) => Some((entry, count, owes)),
             _ => None,
         }

@@ -26,7 +26,7 @@ use crate::reclaim::{Guard, pin};
 use crate::removal::{Listener, Removals};
 use crate::shard::{Shard, Stats, Tally};
 use crate::sweep::{Time, is_idle};
-use crate::sync::{Arc, CachePadded, Ordering};
+use crate::sync::{Arc, CachePadded, Ordering, prefetch};
 use crate::tick::{Calendar, Timer};
 
 /// What to do with a new key when the store is full.
@@ -174,6 +174,14 @@ impl<K> Engine<K> {
         self.timer.as_ref().map(|timer| (timer, timer.now()))
     }
 
+    /// As [`time`](Self::time), and asks for what a use of this entry writes: the clock takes as long.
+    #[inline]
+    pub(crate) fn time_of_use(&self, entry: &Entry<K>) -> Time<'_> {
+        let timer = self.timer.as_ref()?;
+        prefetch(entry.tick());
+        Some((timer, timer.now()))
+    }
+
     pub(crate) fn shard(&self, hash: KeyHash) -> &Shard<K> {
         &self.shards[hash.top(self.shard_bits)]
     }
@@ -230,7 +238,7 @@ impl<K: Send + Sync + 'static> Engine<K> {
         let Some(entry) = first else {
             return Err(Missed(Some(head)));
         };
-        match self.touch(&entry, n, self.time()) {
+        match self.touch(&entry, n, self.time_of_use(&entry)) {
             (Touch::Counted(count), owes) => Ok(Hit { count, owes, bound: bind(entry) }),
             (Touch::Ended, _) => {
                 // Its stripes are sealed before the next life begins.
