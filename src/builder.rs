@@ -47,6 +47,7 @@ pub struct Builder<K, S = RandomState> {
     slack: usize,
     hasher: S,
     clock: Option<Clock>,
+    recent_time: bool,
     at_capacity: AtCapacity,
     listener: Option<Listener<K>>,
     keys: PhantomData<K>,
@@ -62,6 +63,7 @@ impl<K> Builder<K> {
             slack: DEFAULT_SLACK,
             hasher: RandomState::new(),
             clock: None,
+            recent_time: false,
             at_capacity: AtCapacity::default(),
             listener: None,
             keys: PhantomData,
@@ -123,7 +125,7 @@ impl<K, S> Builder<K, S> {
     /// `CounterStore<String, std::hash::RandomState>`.
     pub fn hasher<S2>(self, hasher: S2) -> Builder<K, S2> {
         let Self { capacity, idle_ttl, times, shards, slack, clock, .. } = self;
-        let Self { at_capacity, listener, keys, .. } = self;
+        let Self { recent_time, at_capacity, listener, keys, .. } = self;
         Builder {
             capacity,
             idle_ttl,
@@ -132,6 +134,7 @@ impl<K, S> Builder<K, S> {
             slack,
             hasher,
             clock,
+            recent_time,
             at_capacity,
             listener,
             keys,
@@ -141,6 +144,34 @@ impl<K, S> Builder<K, S> {
     /// Another clock for the TTL, such as quanta's mock in tests.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
+        self
+    }
+
+    /// Takes the time from [`Clock::recent`], which costs a load, instead of reading the processor's
+    /// counter with each use. Off by default.
+    ///
+    /// That time is told by others, for the whole process: by the thread of a [`quanta::Upkeep`] that
+    /// you start and keep, or by calls of [`quanta::set_recent`], say in a task that ticks. Let it be
+    /// told often, against the TTL: a life ends early by as much as the time was behind at its last
+    /// use, and late by as much as it is behind now. Where telling stops, time stands still, and
+    /// nothing expires; until it has been told once since the store was built, the counter is read.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use counterclock::{CounterStore, quanta};
+    ///
+    /// let upkeep = quanta::Upkeep::new(Duration::from_millis(10)).start()?;
+    /// let store: CounterStore<String> = CounterStore::builder()
+    ///     .capacity(10_000)
+    ///     .idle_ttl(Duration::from_secs(1800))
+    ///     .recent_time(true)
+    ///     .build()?;
+    /// store.increment("session-1");
+    /// drop(upkeep); // the time stands still from here on
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn recent_time(mut self, recent_time: bool) -> Self {
+        self.recent_time = recent_time;
         self
     }
 
@@ -253,7 +284,8 @@ where
             }
             _ => {}
         }
-        Ok(Some(Timer::new(self.clock.clone().unwrap_or_default(), self.idle_ttl)))
+        let clock = self.clock.clone().unwrap_or_default();
+        Ok(Some(Timer::new(clock, self.idle_ttl, self.recent_time)))
     }
 }
 
@@ -277,6 +309,7 @@ impl<K, S> fmt::Debug for Builder<K, S> {
             .field("times", &self.times)
             .field("shards", &self.shards)
             .field("slack", &self.slack)
+            .field("recent_time", &self.recent_time)
             .field("at_capacity", &self.at_capacity)
             .field("on_removal", &self.listener.is_some())
             .finish_non_exhaustive()

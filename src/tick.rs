@@ -1,15 +1,16 @@
 //! Coarse time: when a key was last used, and whether that is too long ago.
 //!
 //! An entry keeps the *tick* of its last use, so that a hit writes it only when it has changed. A
-//! tick is a power of two of nanoseconds, at most 1/64 of the TTL. The present is read exactly,
-//! once an operation, straight from the processor's counter where there is one.
+//! tick is a power of two of nanoseconds, at most 1/64 of the TTL. The present is read once an
+//! operation: exactly, straight from the processor's counter where there is one, or as quanta was
+//! told last, where the user has asked for that.
 //!
 //! A tick is rounded down, so the last use may have been up to one tick later than it says: a key
 //! expires when even that use is longer ago than the TTL. Never early; late by at most one tick.
 
 use std::time::{Duration, SystemTime};
 
-use quanta::Clock;
+use quanta::{Clock, Instant};
 
 /// The longest TTL: a quarter of the range of a clock that counts nanoseconds in 64 bits, about 146
 /// years.
@@ -22,10 +23,19 @@ pub(crate) struct Now(u64);
 #[derive(Debug)]
 pub(crate) struct Timer {
     clock: Clock,
-    origin: u64,
+    built: Built,
     /// `u64::MAX` where nothing expires.
     ttl: u64,
     shift: u32,
+}
+
+/// When the store was built, in the terms in which its clock is read.
+#[derive(Debug)]
+enum Built {
+    /// The counter's own.
+    Exact(u64),
+    /// Of [`Clock::recent`].
+    Recent(Instant),
 }
 
 /// A tick where nothing expires: about a second.
@@ -33,15 +43,24 @@ const TICK_SHIFT: u32 = 30;
 
 impl Timer {
     /// `ttl` is above zero and at most [`MAX_TTL`].
-    pub(crate) fn new(clock: Clock, ttl: Option<Duration>) -> Self {
+    pub(crate) fn new(clock: Clock, ttl: Option<Duration>, recent: bool) -> Self {
         let ttl = ttl.map(|ttl| ttl.min(MAX_TTL).as_nanos() as u64);
         let shift = ttl.map_or(TICK_SHIFT, |ttl| (ttl / 64).max(1).ilog2());
-        Self { origin: clock.raw(), clock, ttl: ttl.unwrap_or(u64::MAX), shift }
+        let built = if recent { Built::Recent(clock.now()) } else { Built::Exact(clock.raw()) };
+        Self { clock, built, ttl: ttl.unwrap_or(u64::MAX), shift }
     }
 
     #[inline]
     pub(crate) fn now(&self) -> Now {
-        Now(self.clock.delta_as_nanos(self.origin, self.clock.raw()))
+        Now(match self.built {
+            Built::Exact(built) => self.clock.delta_as_nanos(built, self.clock.raw()),
+            Built::Recent(built) => {
+                let told = self.clock.recent();
+                // What was told before, or never, is not the time.
+                let now = if told > built { told } else { self.clock.now() };
+                now.saturating_duration_since(built).as_nanos() as u64
+            }
+        })
     }
 
     #[inline]
@@ -52,10 +71,8 @@ impl Timer {
     /// Whether a key last used in `tick` has been idle for longer than the TTL.
     #[inline]
     pub(crate) fn expired(&self, tick: u64, now: Now) -> bool {
-        // Saturating: a mock clock can stand anywhere.
-        let end_of_tick = tick.saturating_add(1).saturating_mul(1 << self.shift);
-        // Where the sum does not fit, the clock cannot get there.
-        end_of_tick.checked_add(self.ttl).is_some_and(|end| now.0 >= end)
+        // The whole tick lies a TTL back.
+        tick < now.0.saturating_sub(self.ttl) >> self.shift
     }
 
     /// The tick of seven eighths of a TTL ago.
@@ -100,9 +117,10 @@ mod tests {
 
     #[test]
     fn never_early_and_late_by_at_most_a_tick() {
-        for ttl in [1, 2, 63, 64, 65, 1000, 1 << 20, 1_800_000_000_000, u64::MAX / 4] {
+        let ttls = [1, 2, 63, 64, 65, 1000, 1 << 20, 1_800_000_000_000, u64::MAX / 4];
+        for (ttl, recent) in ttls.into_iter().flat_map(|ttl| [(ttl, false), (ttl, true)]) {
             let (clock, mock) = Clock::mock();
-            let timer = Timer::new(clock, Some(Duration::from_nanos(ttl)));
+            let timer = Timer::new(clock, Some(Duration::from_nanos(ttl)), recent);
             let tick_length = 1 << timer.shift;
             assert!(tick_length == 1 || tick_length <= ttl / 64, "{ttl}");
             for start in [0, 1, tick_length - 1, tick_length, 3 * tick_length + 1] {
