@@ -15,7 +15,8 @@ use crate::stats::{Estimate, bootstrap, median, median_of};
 use crate::workload::Kind;
 
 const SIZES: [usize; 2] = [2048, 1 << 20];
-const RIVALS: [Rival; 3] = [Rival::Counterclock, Rival::CounterclockTtl, Rival::Chain];
+const RIVALS: [Rival; 4] =
+    [Rival::Counterclock, Rival::CounterclockTtl, Rival::CounterclockRecent, Rival::Chain];
 
 #[derive(Args)]
 pub struct Options {

@@ -12,7 +12,7 @@ use crossbeam_utils::CachePadded;
 use crate::contest::{Contest, Contestant, Progress};
 use crate::figure::Cell;
 use crate::output::{Out, ROUNDS, preamble};
-use crate::rivals::{Group, Rival, Store, play, with_ttl};
+use crate::rivals::{Group, Rival, Store, Ttl, play};
 use crate::speed::{Effort, Rows};
 use crate::workload::{Kind, Part, Workload};
 
@@ -26,19 +26,23 @@ pub const BARE: &str = "one padded atomic";
 pub const PRIVATE: &str = "a private padded atomic each";
 pub const HELD: &str = "held Counter";
 pub const HELD_TTL: &str = "held Counter, TTL";
+pub const HELD_RECENT: &str = "held Counter, TTL, recent time";
 pub const STRIPED: &str = "Striped";
 pub const STRIPED_TTL: &str = "Striped, TTL";
+pub const STRIPED_RECENT: &str = "Striped, TTL, recent time";
 pub const BUFFER: &str = "Buffer";
 pub const BUFFER_TTL: &str = "Buffer, TTL";
 
 /// Handles of the store under test, each with a store of its own.
-const WAYS: [(&str, Way, bool); 6] = [
-    (HELD, Way::Counter, false),
-    (HELD_TTL, Way::Counter, true),
-    (STRIPED, Way::Striped, false),
-    (STRIPED_TTL, Way::Striped, true),
-    (BUFFER, Way::Buffer, false),
-    (BUFFER_TTL, Way::Buffer, true),
+const WAYS: [(&str, Way, Ttl); 8] = [
+    (HELD, Way::Counter, Ttl::Off),
+    (HELD_TTL, Way::Counter, Ttl::On),
+    (HELD_RECENT, Way::Counter, Ttl::Recent),
+    (STRIPED, Way::Striped, Ttl::Off),
+    (STRIPED_TTL, Way::Striped, Ttl::On),
+    (STRIPED_RECENT, Way::Striped, Ttl::Recent),
+    (BUFFER, Way::Buffer, Ttl::Off),
+    (BUFFER_TTL, Way::Buffer, Ttl::On),
 ];
 
 #[derive(Clone, Copy)]
@@ -107,8 +111,7 @@ fn take_part(rival: Rival) -> bool {
 pub fn measure(threads: usize, effort: Effort) -> Result<Cell> {
     let rivals = Rival::ALL.into_iter().filter(|rival| take_part(*rival));
     let stores: Vec<_> = rivals.map(|rival| (rival, rival.build::<str>(CAPACITY))).collect();
-    let store = |ttl| if ttl { with_ttl(CAPACITY) } else { CounterStore::new(CAPACITY) };
-    let handles = WAYS.map(|(name, way, ttl)| (name, way, store(ttl)));
+    let handles = WAYS.map(|(name, way, ttl)| (name, way, ttl.store(CAPACITY)));
     let (shared, private) = (atomics(1), atomics(threads));
 
     let mut contestants = vec![

@@ -184,7 +184,8 @@ pub fn run(options: Options) -> Result<()> {
             }
             for &threads in &threads {
                 let cell = field.measure(threads, effort);
-                let ours = [Rival::Counterclock, Rival::CounterclockTtl].map(Rival::name);
+                let ours = [Rival::Counterclock, Rival::CounterclockTtl, Rival::CounterclockRecent]
+                    .map(Rival::name);
                 println!("{}\n{}", cell.heading(), cell.table(&ours));
                 rows.add(&cell, ours[0]);
                 // After each cell, so that a run that is stopped has not been for nothing.

@@ -26,9 +26,12 @@ use self::line::{Limit, Line, table};
 const SMALL: usize = CAPACITIES[0];
 const LARGE: usize = CAPACITIES[2];
 const THREADS: [usize; 2] = [1, 2];
-/// Ours without a TTL and with one.
-const OURS_EACH: [(Rival, &str); 2] =
-    [(Rival::Counterclock, "off"), (Rival::CounterclockTtl, "on")];
+/// Ours without a TTL, with one, and with one by quanta's recent time.
+const OURS_EACH: [(Rival, &str); 3] = [
+    (Rival::Counterclock, "off"),
+    (Rival::CounterclockTtl, "on"),
+    (Rival::CounterclockRecent, "recent"),
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Bar {
@@ -195,10 +198,13 @@ impl Bars<'_> {
         let ways = [
             ("increment", Rival::Counterclock.name(), "off"),
             ("increment", Rival::CounterclockTtl.name(), "on"),
+            ("increment", Rival::CounterclockRecent.name(), "recent"),
             ("held Counter", handles::HELD, "off"),
             ("held Counter", handles::HELD_TTL, "on"),
+            ("held Counter", handles::HELD_RECENT, "recent"),
             ("Striped", handles::STRIPED, "off"),
             ("Striped", handles::STRIPED_TTL, "on"),
+            ("Striped", handles::STRIPED_RECENT, "recent"),
             ("Buffer", handles::BUFFER, "off"),
             ("Buffer", handles::BUFFER_TTL, "on"),
         ];

@@ -25,7 +25,7 @@ use quanta::Clock;
 use crate::key::Form;
 use crate::workload::{Call, Kind, Part};
 
-pub use self::ours::{TTL, with_shards, with_ttl};
+pub use self::ours::{TTL, Ttl, with_shards};
 
 /// A store of counters.
 pub trait Store<F: Form + ?Sized>: Send + Sync {
@@ -119,6 +119,7 @@ pub enum Group {
 pub enum Rival {
     Counterclock,
     CounterclockTtl,
+    CounterclockRecent,
     CounterclockPinned,
     CounterclockPinnedTtl,
     MutexLru,
@@ -138,9 +139,10 @@ pub enum Rival {
 }
 
 impl Rival {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Counterclock,
         Self::CounterclockTtl,
+        Self::CounterclockRecent,
         Self::CounterclockPinned,
         Self::CounterclockPinnedTtl,
         Self::MutexLru,
@@ -163,6 +165,7 @@ impl Rival {
         match self {
             Self::Counterclock => "counterclock",
             Self::CounterclockTtl => "counterclock, TTL",
+            Self::CounterclockRecent => "counterclock, TTL, recent time",
             Self::CounterclockPinned => "counterclock, pin held",
             Self::CounterclockPinnedTtl => "counterclock, pin held, TTL",
             Self::MutexLru => "Mutex<LruCache>",
@@ -186,6 +189,7 @@ impl Rival {
         match self {
             Self::Counterclock
             | Self::CounterclockTtl
+            | Self::CounterclockRecent
             | Self::CounterclockPinned
             | Self::CounterclockPinnedTtl => Group::Ours,
             Self::MutexLru
@@ -204,10 +208,11 @@ impl Rival {
     /// A store of that capacity; the unbounded ones have room for as many before they grow.
     pub fn build<F: Form + ?Sized>(self, capacity: usize) -> Box<dyn Store<F>> {
         match self {
-            Self::Counterclock => Box::new(ours::Counterclock::new(capacity)),
-            Self::CounterclockTtl => Box::new(ours::Counterclock::with_ttl(capacity)),
-            Self::CounterclockPinned => Box::new(ours::Pinned::new(capacity)),
-            Self::CounterclockPinnedTtl => Box::new(ours::Pinned::with_ttl(capacity)),
+            Self::Counterclock => Box::new(ours::Counterclock::new(capacity, Ttl::Off)),
+            Self::CounterclockTtl => Box::new(ours::Counterclock::new(capacity, Ttl::On)),
+            Self::CounterclockRecent => Box::new(ours::Counterclock::new(capacity, Ttl::Recent)),
+            Self::CounterclockPinned => Box::new(ours::Pinned::new(capacity, Ttl::Off)),
+            Self::CounterclockPinnedTtl => Box::new(ours::Pinned::new(capacity, Ttl::On)),
             Self::MutexLru => Box::new(lru::MutexLru::new(capacity)),
             Self::ShardedLru => Box::new(lru::ShardedLru::new(capacity)),
             Self::Scc => Box::new(scc::Scc::new(capacity)),
@@ -228,7 +233,7 @@ impl Rival {
     /// A store that shows what it holds; none for those that take no part in retention.
     pub fn build_visible(self, capacity: usize) -> Option<Box<dyn Visible>> {
         Some(match self {
-            Self::Counterclock => Box::new(ours::Counterclock::new(capacity)),
+            Self::Counterclock => Box::new(ours::Counterclock::new(capacity, Ttl::Off)),
             Self::Scc => Box::new(scc::Scc::new(capacity)),
             Self::QuickCache => Box::new(quick::Quick::new(capacity)),
             Self::TinyUfo => Box::new(tiny::Observed::new(capacity)),

@@ -1,9 +1,11 @@
 //! counterclock.
 
 use std::hint::black_box;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use counterclock::CounterStore;
+use counterclock::quanta::{Handle, Upkeep};
 
 use super::{Store, Visible};
 use crate::key::Form;
@@ -12,13 +14,38 @@ pub const TTL: Duration = Duration::from_secs(30 * 60);
 /// Hits under one pin.
 const BATCH: usize = 4096;
 
-/// A store with a TTL, and all else by default.
-pub fn with_ttl<K>(capacity: usize) -> CounterStore<K>
-where
-    K: std::hash::Hash + Eq + Send + Sync + 'static,
-{
-    let builder = CounterStore::builder().capacity(capacity).idle_ttl(TTL);
-    builder.build().expect("a capacity and a TTL within the limits")
+/// Tells the process the time, every 10 ms.
+static UPKEEP: LazyLock<Handle> = LazyLock::new(|| {
+    Upkeep::new(Duration::from_millis(10)).start().expect("a thread, and nobody else's upkeep")
+});
+
+/// Whether keys expire, and by which time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    Off,
+    /// By the processor's counter.
+    On,
+    /// By quanta's recent time.
+    Recent,
+}
+
+impl Ttl {
+    /// A store with all else by default.
+    pub fn store<K>(self, capacity: usize) -> CounterStore<K>
+    where
+        K: std::hash::Hash + Eq + Send + Sync + 'static,
+    {
+        let builder = CounterStore::builder().capacity(capacity);
+        let builder = match self {
+            Self::Off => builder,
+            Self::On => builder.idle_ttl(TTL),
+            Self::Recent => {
+                LazyLock::force(&UPKEEP);
+                builder.idle_ttl(TTL).recent_time(true)
+            }
+        };
+        builder.build().expect("a capacity and a TTL within the limits")
+    }
 }
 
 /// A store with so many shards, and all else by default.
@@ -34,12 +61,8 @@ pub fn with_shards(
 pub struct Counterclock<F: Form + ?Sized>(CounterStore<F::Owned>);
 
 impl<F: Form + ?Sized> Counterclock<F> {
-    pub fn new(capacity: usize) -> Self {
-        Self(CounterStore::new(capacity))
-    }
-
-    pub fn with_ttl(capacity: usize) -> Self {
-        Self(with_ttl(capacity))
+    pub fn new(capacity: usize, ttl: Ttl) -> Self {
+        Self(ttl.store(capacity))
     }
 }
 
@@ -76,12 +99,8 @@ impl Visible for Counterclock<u64> {
 pub struct Pinned<F: Form + ?Sized>(Counterclock<F>);
 
 impl<F: Form + ?Sized> Pinned<F> {
-    pub fn new(capacity: usize) -> Self {
-        Self(Counterclock::new(capacity))
-    }
-
-    pub fn with_ttl(capacity: usize) -> Self {
-        Self(Counterclock::with_ttl(capacity))
+    pub fn new(capacity: usize, ttl: Ttl) -> Self {
+        Self(Counterclock::new(capacity, ttl))
     }
 }
 
