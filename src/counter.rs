@@ -146,12 +146,15 @@ where
     pub(crate) fn get_with<R>(&self, read: impl Fn(Ref<'_, K>, u64) -> R) -> Option<R> {
         let engine = self.store.engine();
         let mut out = Removals::new(engine);
+        // First: a pin may drop old keys, and what their `Drop` does may let go of our hold.
+        let guard = pin();
         let found = self.entry.get().and_then(|entry| {
-            // SAFETY: our hold keeps the entry alive.
+            // SAFETY: our hold keeps the entry alive up to here, and from here on the guard does.
             let entry = unsafe { Ref::new(entry.as_ptr()) }?;
-            let count = engine.peek(entry, engine.time(), &pin(), &mut out)?;
+            let count = engine.peek(entry, engine.time(), &guard, &mut out)?;
             Some(read(entry, count))
         });
+        drop(guard);
         out.deliver();
         found.or_else(|| self.store.get_with(&self.key, read))
     }

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use common::{Config, TTL, TestState, lock, matrix, serially, tick, until_freed};
 use counterclock::quanta::Mock;
-use counterclock::{AtCapacity, Cause, CounterStore, Equivalent, ToKey};
+use counterclock::{
+    AtCapacity, Cause, CounterStore, Equivalent, LaneCounter, LaneStore, ToKey, quanta,
+};
 
 /// The user's code that can be made to panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -494,4 +496,74 @@ fn a_handle_lets_go_though_a_key_panics() {
     drop(counter);
     store.clear();
     until_freed(store, || Arc::strong_count(&alive) - 1, "keys");
+}
+
+/// A pin may drop old keys. What one of them does to the handle that is being read, through which
+/// another life was to begin and did not, comes before the reading: it does not see an entry that
+/// the handle has let go of.
+#[test]
+fn what_a_pin_drops_may_use_the_handle_that_is_read() {
+    use std::cell::{Cell, OnceCell};
+
+    thread_local! {
+        static HANDLE: OnceCell<LaneCounter<Key, 2>> = const { OnceCell::new() };
+        static CLOCK: OnceCell<Arc<quanta::Mock>> = const { OnceCell::new() };
+        static ARMED: Cell<bool> = const { Cell::new(false) };
+        static CLONES: Cell<bool> = const { Cell::new(true) };
+    }
+
+    #[derive(Debug, PartialEq, Eq, Hash)]
+    struct Key;
+
+    impl Clone for Key {
+        fn clone(&self) -> Self {
+            assert!(CLONES.get(), "a key that is not cloned");
+            Self
+        }
+    }
+
+    #[derive(PartialEq, Eq, Hash)]
+    struct Old;
+
+    impl Drop for Old {
+        fn drop(&mut self) {
+            if ARMED.replace(false) {
+                CLOCK.with(|clock| clock.get().expect("set").increment(2 * TTL));
+                CLONES.set(false);
+                // The life is over, the handle lets go of it, and no other can begin.
+                HANDLE.with(|handle| handle.get().expect("set").add([1, 1]));
+            }
+        }
+    }
+
+    let _turn = serially();
+    let (clock, mock) = quanta::Clock::mock();
+    let builder = CounterStore::builder().capacity(4).idle_ttl(TTL).clock(clock);
+    let store: LaneStore<Key, 2> = builder.build_lanes().expect("a store");
+    assert_eq!(store.add(&Key, [5, 7]), [5, 7]);
+    HANDLE.with(|handle| handle.set(store.counter(&Key)).expect("unset"));
+    CLOCK.with(|clock| clock.set(mock).expect("unset"));
+    let get = || HANDLE.with(|handle| handle.get().expect("set").get());
+    let pinned = CounterStore::<u64>::new(1);
+    for attempt in 0.. {
+        // Again where another thread has dropped the last one, by a pin of its own.
+        assert!(attempt < 1000, "no old key is ever dropped here");
+        let old = CounterStore::<Old>::new(1);
+        let pin = pinned.pin();
+        old.increment_owned(Old);
+        old.clear();
+        drop((old, pin));
+        ARMED.set(true);
+        for read in 0..1000 {
+            let counts = get();
+            assert_eq!(counts.is_some(), ARMED.get(), "{counts:?}, read {attempt} {read}");
+        }
+        if !ARMED.replace(false) {
+            break;
+        }
+    }
+    CLONES.set(true);
+    assert_eq!(get(), None);
+    assert_eq!(store.prune(), 0, "it was found over");
+    assert_eq!(store.totals().map(|totals| totals.expired), [5, 7]);
 }
