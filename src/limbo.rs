@@ -26,7 +26,8 @@
 //! wait there: until they are worth a bag, or until the pile is lower. Who lowers it hands the stack over.
 //!
 //! Inside the `Drop` of a key nothing is freed: that could run another key's `Drop`, and so on, one
-//! batch deeper each time. What would be freed there is put on the shard's stack again.
+//! batch deeper each time. What would be freed there is put on the shard's stack again; where the
+//! store is gone and this was the last of its limbo, all of it is deferred once more.
 //!
 //! # Orderings
 //!
@@ -609,8 +610,35 @@ impl<K> Limbo<K> {
 impl<K> Drop for Limbo<K> {
     /// A snapshot may outlive its store and let go of entries after it.
     fn drop(&mut self) {
-        // SAFETY: this was the last reference: no store, no snapshot, no closure is left.
-        unsafe { self.free_stacks() }
+        if OldKey::<K>::may_be_dropped() {
+            // SAFETY: this was the last reference: no store, no snapshot, no closure is left.
+            unsafe { self.free_stacks() }
+        } else {
+            self.pass_on();
+        }
+    }
+}
+
+impl<K> Limbo<K> {
+    /// Inside the `Drop` of a key: what is left is freed by a later collection.
+    #[cold]
+    fn pass_on(&mut self) {
+        // To the stacks.
+        self.free_all_spares();
+        if self.stacks.iter().all(|stack| stack.head.load(Ordering::Relaxed).is_null()) {
+            return;
+        }
+        let rest = Self {
+            exist: CachePadded::new(AtomicUsize::new(self.exist())),
+            stacks: std::mem::take(&mut self.stacks),
+            dry: CachePadded::new(AtomicUsize::new(0)),
+            ..*self
+        };
+        let guard = pin();
+        // SAFETY: the closure owns them, and nobody else has a reference. Stores that have keys are made
+        // of `K: Send + 'static` only, so any thread may drop those, at any time.
+        unsafe { guard.defer(move || drop(rest)) };
+        guard.spill();
     }
 }
 

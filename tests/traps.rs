@@ -1,6 +1,8 @@
 //! The known traps that no other file plays, by their numbers; `docs/IMPLEMENTATION.md` says where
 //! the others are.
 
+mod common;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -223,4 +225,49 @@ fn trap_13_keys_that_count_when_a_full_slack_is_freed() {
         store.prune();
     }
     panic!("{} entries are never freed", store.waiting());
+}
+
+/// The same of stores that are gone: what one's last key does when it is dropped frees the next
+/// store's, but not inside of this one's `Drop`.
+#[test]
+fn trap_13_keys_of_dropped_stores_that_count_when_they_are_freed() {
+    const STORES: usize = 64;
+
+    let _turn = turn();
+    static OTHER: std::sync::OnceLock<CounterStore<u64>> = std::sync::OnceLock::new();
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    static DEEPEST: AtomicUsize = AtomicUsize::new(0);
+
+    thread_local!(static DEPTH: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+
+    #[derive(PartialEq, Eq, Hash)]
+    struct Last(u64);
+
+    impl Drop for Last {
+        fn drop(&mut self) {
+            DEPTH.set(DEPTH.get() + 1);
+            DEEPEST.fetch_max(DEPTH.get(), Ordering::Relaxed);
+            let other = OTHER.get().expect("set before the first drop");
+            assert_eq!(other.increment(&self.0), 1);
+            // Flushes, so that more falls due.
+            other.prune();
+            DEPTH.set(DEPTH.get() - 1);
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    let other = OTHER.get_or_init(|| CounterStore::new(STORES));
+    let pin = other.pin();
+    for n in 0..STORES as u64 {
+        let builder = CounterStore::<Last>::builder().capacity(2).shards(1).slack(4);
+        let store = builder.build().expect("a store");
+        store.increment_owned(Last(n));
+        store.clear();
+    }
+    assert_eq!(DROPPED.load(Ordering::Relaxed), 0, "they were pinned");
+    drop(pin);
+    common::until_freed(other, || STORES - DROPPED.load(Ordering::Relaxed), "keys");
+    assert_eq!(DEEPEST.load(Ordering::Relaxed), 1);
+    let totals = other.totals();
+    assert_eq!((totals.recorded, totals.live, totals.rejected), (STORES as u64, STORES as u64, 0));
 }
