@@ -120,6 +120,8 @@ impl<const L: usize> Adds<L> {
 
 /// An add in progress. Where a panic of the user's code interrupts it between two lives, what is left
 /// of it is counted as rejected; where nothing was counted yet, nothing is.
+///
+/// It does not ask whether the thread panics: a whole add may be made while one is under way.
 struct Adding<'a, K: Send + Sync + 'static, const L: usize> {
     engine: &'a Engine<K>,
     hash: KeyHash,
@@ -127,10 +129,11 @@ struct Adding<'a, K: Send + Sync + 'static, const L: usize> {
 }
 
 impl<K: Send + Sync + 'static, const L: usize> Adding<'_, K, L> {
-    /// The first lane's units go with the call.
+    /// The first lane's units go with the call. Nothing is left.
     fn reject_rest(&self) {
-        let Adds { amounts, next, .. } = self.adds.get();
-        for (lane, &units) in amounts.iter().enumerate().skip(next.max(1)) {
+        let adds = self.adds.get();
+        self.adds.set(Adds { next: L, ..adds });
+        for (lane, &units) in adds.amounts.iter().enumerate().skip(adds.next.max(1)) {
             self.engine.reject_units(self.hash, lane, units);
         }
     }
@@ -138,7 +141,7 @@ impl<K: Send + Sync + 'static, const L: usize> Adding<'_, K, L> {
 
 impl<K: Send + Sync + 'static, const L: usize> Drop for Adding<'_, K, L> {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.adds.get().next > 0 {
+        if self.adds.get().next > 0 {
             self.reject_rest();
         }
     }
@@ -702,6 +705,50 @@ mod tests {
             not_at_all += u64::from(!counted);
         }
         assert!(parted > 0 && not_at_all > 0, "{parted} in parts, {not_at_all} not at all");
+    }
+
+    /// An add stands before each of its steps while the key is removed and another takes the last place:
+    /// what is rejected is counted once, also where the thread is unwinding all the while.
+    #[test]
+    fn an_add_that_is_rejected_half_way_at_every_step() {
+        struct AddOnDrop(Store);
+        impl Drop for AddOnDrop {
+            fn drop(&mut self) {
+                let _ = self.0.try_add(&KEY, [1, 2, 3]);
+            }
+        }
+
+        let _turn = turn();
+        for unwinds in [false, true] {
+            let mut parted = 0;
+            for step in 0..STEPS {
+                let builder = CounterStore::builder().capacity(1).shards(1);
+                let builder = builder.at_capacity(crate::AtCapacity::Reject);
+                let store: Store = builder.build_lanes().expect("a store");
+                store.add(&KEY, [10, 20, 30]);
+                let add = AddOnDrop(store.clone());
+                let drop_it = move || {
+                    let unwound = catch_unwind(std::panic::AssertUnwindSafe(|| {
+                        let _add = add;
+                        if unwinds {
+                            resume_unwind(Box::new("the add is made on the way out"));
+                        }
+                    }));
+                    assert_eq!(unwound.is_err(), unwinds);
+                };
+                let Ok(stopped) = run_to(step, drop_it) else { break };
+                let ended = store.remove(&KEY).expect("live");
+                store.add(&99, [100, 200, 300]);
+                stopped.go_on();
+                let rejected = store.totals().map(|totals| totals.rejected);
+                for (lane, n) in [1, 2, 3].into_iter().enumerate() {
+                    assert_eq!(ended[lane] + rejected[lane], 11 * n, "{unwinds}, {step}, {lane}");
+                    assert_eq!(sums(&store)[lane][..2], [111 * n, 100 * n], "{unwinds}, {step}");
+                }
+                parted += u64::from(rejected[0] == 0 && rejected[2] > 0);
+            }
+            assert!(parted > 0, "no removal came between two lanes");
+        }
     }
 
     /// A removal stands before each of its steps while others read, add and take snapshots.

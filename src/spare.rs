@@ -53,8 +53,11 @@ impl<K> Spare<K> {
     pub(crate) fn reuse(self) -> (Blank<K>, OldKey<K>) {
         let entry = self.into_inner();
         // SAFETY: by the contract of `new`, and `self` is used up: the entry is moved out of the box
-        // that it came from.
-        unsafe { (Box::from_raw(entry.as_ptr().cast()), OldKey::new(Entry::into_key(entry))) }
+        // that it came from, and only then is there a box again.
+        unsafe {
+            let key = OldKey::new(Entry::into_key(entry));
+            (Box::from_raw(entry.as_ptr().cast()), key)
+        }
     }
 }
 
