@@ -345,7 +345,7 @@ fn main() {
     for (uses, own) in [(1, 0), (1, 1), (1, 10), (1, 100), (3, 0), (3, 10), (3, 100), (50, 10)] {
         survival(2048, uses, own);
     }
-    println!("\nA flood of new keys from many threads, default slack: rejected\n");
+    println!("\nA flood of new keys from many threads, default slack, twice over: rejected\n");
     println!("| threads | capacity 2048 | capacity 65,536 |\n|--:|--:|--:|");
     for threads in [1, 2, 4, 8, 1, 2, 4, 8] {
         floods_at_once(threads);

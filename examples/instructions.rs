@@ -7,15 +7,20 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use counterclock::CounterStore;
+use counterclock::{CounterStore, quanta};
 use foldhash::fast::FixedState;
 
 const CAPACITY: usize = 2048;
 
-fn store(ttl: bool) -> anyhow::Result<CounterStore<String, FixedState>> {
-    let builder = CounterStore::builder().capacity(CAPACITY).shards(8);
-    let builder = if ttl { builder.idle_ttl(Duration::from_secs(1800)) } else { builder };
-    Ok(builder.hasher(FixedState::with_seed(7)).build()?)
+fn store(work: &str) -> anyhow::Result<CounterStore<String, FixedState>> {
+    let (ttl, recent) = (work.ends_with("-ttl"), work.ends_with("-recent"));
+    let builder = CounterStore::builder().capacity(CAPACITY).shards(8).recent_time(recent);
+    let builder = if ttl || recent { builder.idle_ttl(Duration::from_secs(1800)) } else { builder };
+    let store = builder.hasher(FixedState::with_seed(7)).build()?;
+    if recent {
+        quanta::set_recent(quanta::Instant::now());
+    }
+    Ok(store)
 }
 
 /// 36 bytes, as a UUID's text.
@@ -27,13 +32,13 @@ fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
     let work = args.next().context("usage: instructions WORK TIMES")?;
     let times: usize = args.next().context("usage: instructions WORK TIMES")?.parse()?;
-    let store = store(work.ends_with("-ttl"))?;
+    let store = store(&work)?;
     let few: Vec<_> = (0..CAPACITY / 2).map(key).collect();
     for key in &few {
         store.increment(key.as_str());
     }
     let hits = || few.iter().map(String::as_str).cycle().take(times);
-    match work.trim_end_matches("-ttl") {
+    match work.trim_end_matches("-ttl").trim_end_matches("-recent") {
         "hit" => hits().for_each(|key| _ = black_box(store.increment(key))),
         "hit-pinned" => {
             let pinned = store.pin();

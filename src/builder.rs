@@ -31,7 +31,7 @@ const DEFAULT_SLACK: usize = 65_536;
 /// use std::time::Duration;
 /// use counterclock::CounterStore;
 ///
-/// let store: CounterStore<String> = CounterStore::builder()
+/// let store = CounterStore::<String>::builder()
 ///     .capacity(10_000)
 ///     .idle_ttl(Duration::from_secs(1800))
 ///     .on_removal(|removal| println!("{}: {} ({:?})", removal.key, removal.count, removal.cause))
@@ -189,6 +189,9 @@ impl<K, S> Builder<K, S> {
     /// [`clear`](crate::CounterStore::clear) first to have the live counts reported. A listener
     /// that holds the store itself keeps it alive for ever: give it a
     /// [`WeakStore`](crate::WeakStore).
+    ///
+    /// The count is 0 where a handle has admitted the key and nobody has counted. A closure knows its
+    /// key's type if the builder does: `CounterStore::<String>::builder()`.
     pub fn on_removal(
         mut self,
         listener: impl Fn(&Removal<'_, K>) + Send + Sync + 'static,

@@ -47,7 +47,7 @@ pub(crate) const MAX_LANES: usize = 8;
 /// ```
 /// use counterclock::{CounterStore, LaneStore};
 ///
-/// let tenants: LaneStore<String, 2> = CounterStore::builder()
+/// let tenants: LaneStore<String, 2> = CounterStore::<String>::builder()
 ///     .capacity(1000)
 ///     .on_removal(|end| println!("{}: requests and bytes {:?}", end.key, end.lanes))
 ///     .build_lanes()?;

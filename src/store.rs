@@ -393,8 +393,8 @@ where
     }
 
     /// A handle to one counter, for a connection or a task that counts under one key for long: no
-    /// hash, no pin, no search. Counts as a use of a live key; admits one that is not, whose first use
-    /// is then the handle's. Always converts the key, since the handle keeps it. If that admission is
+    /// hash, no pin, no search. Counts as a use of a live key; admits one that is not, with a count of 0
+    /// and maybe in the place of another, and its first use is then the handle's. Always converts the key, since the handle keeps it. If that admission is
     /// rejected (which shows as one of [`Stats::rejections`]), the handle's next use tries again.
     #[must_use]
     pub fn counter<Q>(&self, key: &Q) -> Counter<K, S>
