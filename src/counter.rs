@@ -69,7 +69,8 @@ where
         self.add(1)
     }
 
-    /// Counts `n` units; returns the count after it. When rejected, `n`.
+    /// Counts `n` units; returns the count after it. When rejected, `n`, and at most
+    /// [`MAX_COUNT`].
     ///
     /// On a live entry, wait-free without a TTL and for `n` up to 2^32; otherwise lock-free.
     #[inline]

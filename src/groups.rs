@@ -9,6 +9,10 @@ use crate::reclaim::{Guard, pin};
 use crate::removal::Removals;
 use crate::sweep::Time;
 
+/// How often a prune looks whether all is freed, and flushes in between. None under loom, whose models
+/// flush where they need it.
+const LATE: usize = if cfg!(crossbeam_loom) { 0 } else { 8 };
+
 /// Units of one lane: live, and ended by cause.
 pub(crate) type Sums = (u64, Units);
 
@@ -84,6 +88,14 @@ impl<K: Send + Sync + 'static> Engine<K> {
         self.limbo.free_all_spares();
         self.limbo.flush_all(self.waiting());
         self.limbo.free_all_spares();
+        // What came to the collector last is behind its own garbage of all these flushes.
+        for _ in 0..LATE {
+            if self.waiting() == 0 {
+                break;
+            }
+            (0..LATE).for_each(|_| pin().flush());
+            self.limbo.free_all_spares();
+        }
     }
 
     /// One exact reading of a group, in the given lanes; each live entry goes to `keep`, which says

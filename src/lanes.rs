@@ -205,7 +205,8 @@ where
     K: Hash + Eq + Send + Sync + 'static,
     S: BuildHasher,
 {
-    /// Adds to all lanes of a key; returns the counts after it. When rejected, `amounts`.
+    /// Adds to all lanes of a key; returns the counts after it. When rejected, `amounts`, each
+    /// at most [`MAX_COUNT`].
     ///
     /// One lookup; lanes with an amount of 0 are only read. Counts saturate at
     /// [`MAX_COUNT`]. Progress as [`CounterStore::add`], and lock-free where a

@@ -443,9 +443,12 @@ impl<K: Send + Sync + 'static> Limbo<K> {
     /// Flushes until what was retired has been freed, as long as nobody is pinned; for those who
     /// drop many entries at once. Bounded: each round runs a few batches.
     pub(crate) fn flush_all(self: &Arc<Self>, entries: usize) {
-        if entries > 0 {
-            (0..self.flushes(entries)).for_each(|_| self.flush());
+        let rounds = if entries > 0 { self.flushes(entries) } else { 0 };
+        if rounds > 0 {
+            self.flush();
         }
+        // What waits in stacks is handed over by the closures that lower a shard's pile.
+        (1..rounds).for_each(|_| pin().flush());
     }
 
     /// Lets go of an entry on behalf of the parts of the store in `bits`; the last holder retires
@@ -478,22 +481,23 @@ impl<K: Send + Sync + 'static> Limbo<K> {
         after == 0
     }
 
-    /// Lets go of an entry on behalf of one handle.
+    /// Lets go of an entry on behalf of one handle; whether that was the last hold.
     ///
     /// # Safety
     ///
     /// The caller has a handle's hold, and does not use the entry after this.
-    pub(crate) unsafe fn let_go_handle(self: &Arc<Self>, entry: NonNull<Entry<K>>) {
+    pub(crate) unsafe fn let_go_handle(self: &Arc<Self>, entry: NonNull<Entry<K>>) -> bool {
         // Before the hold goes, so that the entry is not freed between that and its retirement.
         let guard = pin();
         // SAFETY: the hold keeps the entry alive up to here, and from then on the guard does.
-        let Some(held) = (unsafe { Ref::new(entry.as_ptr()) }) else { return };
-        let before = held.holds().fetch_sub(HANDLE, Ordering::AcqRel);
-        if before == HANDLE {
+        let Some(held) = (unsafe { Ref::new(entry.as_ptr()) }) else { return false };
+        let was_last = held.holds().fetch_sub(HANDLE, Ordering::AcqRel) == HANDLE;
+        if was_last {
             // The store let go of it earlier and gave the slot back then.
             held.holds().store(UNCOUNTED, Ordering::Relaxed);
             self.retire(held, &guard);
         }
+        was_last
     }
 
     /// Nobody holds the entry: it waits for its grace period.

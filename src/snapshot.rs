@@ -171,12 +171,16 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
     }
 
     fn let_go_from(&mut self, first: usize) {
-        // One pin for all: those inside are nested.
-        let _guard = pin();
-        for Shown { entry, .. } in self.shown.drain(first..) {
-            // SAFETY: the hold was ours, and the pointer is gone with it.
-            unsafe { self.limbo.let_go_handle(entry) };
+        let mut retired = 0;
+        {
+            // One pin for all: those inside are nested.
+            let _guard = pin();
+            for Shown { entry, .. } in self.shown.drain(first..) {
+                // SAFETY: the hold was ours, and the pointer is gone with it.
+                retired += usize::from(unsafe { self.limbo.let_go_handle(entry) });
+            }
         }
+        self.limbo.flush_all(retired);
     }
 
     /// Whether both are of one store, and of one lane of it.
@@ -226,7 +230,6 @@ impl<K: Send + Sync + 'static> Snapshot<K> {
         self.whole &= kept == before;
         self.let_go_from(kept);
         self.shown.shrink_to_fit();
-        self.limbo.flush_all(before - kept);
     }
 
     /// Keys and counts, in no order.
@@ -301,9 +304,7 @@ pub(crate) fn largest<K>(mut counters: Vec<(&K, u64)>, n: usize) -> Vec<(&K, u64
 
 impl<K: Send + Sync + 'static> Drop for Snapshot<K> {
     fn drop(&mut self) {
-        let shown = self.shown.len();
         self.let_go_from(0);
-        self.limbo.flush_all(shown);
     }
 }
 

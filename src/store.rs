@@ -151,7 +151,8 @@ where
         self.add(key, 1)
     }
 
-    /// Counts `n` units under the key; returns the count after it. When rejected, `n`.
+    /// Counts `n` units under the key; returns the count after it. When rejected, `n`, and at
+    /// most [`MAX_COUNT`].
     ///
     /// Counts saturate at [`MAX_COUNT`]; what does not fit is not recorded. With 0 the key is
     /// admitted and counts as used. Above 2^32 it is lock-free, not wait-free.
@@ -303,7 +304,7 @@ where
     }
 
     /// The count of a key, if it is live. Does not count as use. Lock-free; wait-free without a
-    /// TTL.
+    /// TTL and striped handles of the key.
     #[must_use]
     pub fn get<Q>(&self, key: &Q) -> Option<u64>
     where

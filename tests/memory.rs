@@ -405,6 +405,35 @@ fn hits_free_what_ended_under_a_pin() {
     }
 }
 
+/// One prune frees all that waited for another thread's pin, what the collector has last too.
+#[test]
+fn one_prune_frees_all_that_waited() {
+    let _turn = turn();
+    for (capacity, shards) in [(64, 1), (64, 2), (64, 8), (64, 64), (2048, 16)] {
+        let builder = Store::builder().capacity(capacity).shards(shards);
+        let store = builder.build().expect("a store");
+        let other = CounterStore::<u64>::new(1);
+        let (pinned, go_on) = (Barrier::new(2), Barrier::new(2));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let pin = other.pin();
+                pinned.wait();
+                go_on.wait();
+                drop(pin);
+            });
+            pinned.wait();
+            (0..60_000).for_each(|key| assert_eq!(store.try_increment(&Number(key)), Ok(1)));
+            assert_eq!(store.waiting(), 60_000 - capacity);
+            go_on.wait();
+        });
+        // That thread may still be ending, pinned.
+        thread::sleep(Duration::from_millis(10));
+        store.prune();
+        assert_eq!((store.waiting(), ALIVE.load(Relaxed)), (0, capacity), "{shards} shards");
+        ends(store);
+    }
+}
+
 /// However much waits: a call runs eight bags of at most 32 entries, or as many again where it
 /// flushes.
 #[test]
