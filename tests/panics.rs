@@ -281,7 +281,7 @@ fn explode(config: Config, op: usize, call: Call, nth: u64, ttl_over: bool) -> b
     bed.check(config.capacity, &what);
     let Bed { store, alive, .. } = bed;
     drop(store);
-    until_freed(&CounterStore::<u64>::new(1), || alive.load(Relaxed), &what);
+    until_freed(&CounterStore::<u64>::new(1), || alive.load(Relaxed), what);
     exploded
 }
 
@@ -401,7 +401,7 @@ fn no_key_leaks() {
         drop(store);
         assert!(alive.load(Relaxed) >= snapshot.len());
         drop(snapshot);
-        until_freed(&CounterStore::<u64>::new(1), || alive.load(Relaxed), &config);
+        until_freed(&CounterStore::<u64>::new(1), || alive.load(Relaxed), config);
         if config.at_capacity == AtCapacity::Reject {
             continue;
         }
