@@ -687,16 +687,16 @@ const MUTATIONS: &[Mutation] = &[
         "limbo_handles_go_without_acquire",
         patch(
             "limbo.rs",
-            "held.holds().fetch_sub(HANDLE, Ordering::AcqRel);",
-            "held.holds().fetch_sub(HANDLE, Ordering::Release);",
+            "held.holds().fetch_sub(HANDLE, Ordering::AcqRel) == HANDLE;",
+            "held.holds().fetch_sub(HANDLE, Ordering::Release) == HANDLE;",
         ),
     ),
     at_once(
         "limbo_handles_go_relaxed",
         patch(
             "limbo.rs",
-            "held.holds().fetch_sub(HANDLE, Ordering::AcqRel);",
-            "held.holds().fetch_sub(HANDLE, Ordering::Relaxed);",
+            "held.holds().fetch_sub(HANDLE, Ordering::AcqRel) == HANDLE;",
+            "held.holds().fetch_sub(HANDLE, Ordering::Relaxed) == HANDLE;",
         ),
     ),
     at_once(
