@@ -328,7 +328,7 @@ fn the_last_snapshot_frees_its_keys() {
     assert_eq!(snapshot.len(), 2048);
     assert_eq!(Arc::strong_count(&key), 2049);
     drop(snapshot);
-    until_freed(&CounterStore::<u64>::new(1), || Arc::strong_count(&key) - 1, "keys");
+    until_freed(100_000, &CounterStore::<u64>::new(1), || Arc::strong_count(&key) - 1, "keys");
 }
 
 /// A handle that is made and used once has used its key once, whatever the kind: a flood of them
@@ -392,5 +392,5 @@ fn what_was_held_is_freed() {
         store.remove(&key);
         assert_eq!((snapshot.len(), handle.get()), (1, None));
     }
-    until_freed(&store, || Arc::strong_count(&name) - 1, "keys");
+    until_freed(100_000, &store, || Arc::strong_count(&name) - 1, "keys");
 }

@@ -281,7 +281,7 @@ fn explode(config: Config, op: usize, call: Call, nth: u64, ttl_over: bool) -> b
     bed.check(config.capacity, &what);
     let Bed { store, alive, .. } = bed;
     drop(store);
-    until_freed(&CounterStore::<u64>::new(1), || alive.load(Relaxed), what);
+    until_freed(1000, &CounterStore::<u64>::new(1), || alive.load(Relaxed), what);
     exploded
 }
 
@@ -401,7 +401,7 @@ fn no_key_leaks() {
         drop(store);
         assert!(alive.load(Relaxed) >= snapshot.len());
         drop(snapshot);
-        until_freed(&CounterStore::<u64>::new(1), || alive.load(Relaxed), config);
+        until_freed(1000, &CounterStore::<u64>::new(1), || alive.load(Relaxed), config);
         if config.at_capacity == AtCapacity::Reject {
             continue;
         }
@@ -495,7 +495,7 @@ fn a_handle_lets_go_though_a_key_panics() {
     assert_eq!(counter.get(), Some(2), "both were counted");
     drop(counter);
     store.clear();
-    until_freed(store, || Arc::strong_count(&alive) - 1, "keys");
+    until_freed(1000, store, || Arc::strong_count(&alive) - 1, "keys");
 }
 
 /// A pin may drop old keys. What one of them does to the handle that is being read, through which

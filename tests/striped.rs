@@ -185,5 +185,5 @@ fn nothing_is_left() {
     }
     drop(store);
     drop(handles);
-    until_freed(&CounterStore::<u64>::new(1), || Arc::strong_count(&alive) - 1, "keys");
+    until_freed(1000, &CounterStore::<u64>::new(1), || Arc::strong_count(&alive) - 1, "keys");
 }

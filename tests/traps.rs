@@ -266,7 +266,7 @@ fn trap_13_keys_of_dropped_stores_that_count_when_they_are_freed() {
     }
     assert_eq!(DROPPED.load(Ordering::Relaxed), 0, "they were pinned");
     drop(pin);
-    common::until_freed(other, || STORES - DROPPED.load(Ordering::Relaxed), "keys");
+    common::until_freed(1000, other, || STORES - DROPPED.load(Ordering::Relaxed), "keys");
     assert_eq!(DEEPEST.load(Ordering::Relaxed), 1);
     let totals = other.totals();
     assert_eq!((totals.recorded, totals.live, totals.rejected), (STORES as u64, STORES as u64, 0));

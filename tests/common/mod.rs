@@ -42,14 +42,19 @@ pub fn serially() -> MutexGuard<'static, ()> {
     lock(&TURN)
 }
 
-/// Prunes `store` until `left` says 0: what was deferred is done as epochs go by. What a dropped
-/// store left is done by calls on any other. Other tests may hold a pin meanwhile.
+/// Prunes `store` until `left` says 0, at most `rounds` times: what was deferred is done as epochs go
+/// by. What a dropped store left is done by calls on any other. Many rounds are for tests beside
+/// which others hold pins.
 #[track_caller]
-pub fn until_freed<K>(store: &CounterStore<K>, left: impl Fn() -> usize, what: impl Debug)
-where
+pub fn until_freed<K>(
+    rounds: usize,
+    store: &CounterStore<K>,
+    left: impl Fn() -> usize,
+    what: impl Debug,
+) where
     K: Hash + Eq + Send + Sync + 'static,
 {
-    for _ in 0..100_000 {
+    for _ in 0..rounds {
         if left() == 0 {
             return;
         }
