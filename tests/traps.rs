@@ -4,17 +4,12 @@
 mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
+use common::{serially, until_freed};
 use counterclock::{CounterStore, quanta};
-
-/// One test at a time: with a small slack, another test's pins would count.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A key that counts how many of its kind are alive.
 #[derive(PartialEq, Eq, Hash)]
@@ -50,7 +45,7 @@ impl Drop for Alive {
 /// Another crate that is pinned on the epoch crate's default collector does not stop our frees.
 #[test]
 fn trap_3_another_crates_pin_stops_nothing() {
-    let _turn = turn();
+    let _turn = serially();
     let _theirs = crossbeam_epoch::pin();
     let store = CounterStore::<u64>::builder().capacity(8).slack(1000).build().expect("valid");
     for key in 0..100_000 {
@@ -63,7 +58,7 @@ fn trap_3_another_crates_pin_stops_nothing() {
 /// A thread that keeps using one key slowly keeps it alive, however rarely anything happens.
 #[test]
 fn trap_8_a_key_in_slow_use_stays() {
-    let _turn = turn();
+    let _turn = serially();
     let (clock, mock) = quanta::Clock::mock();
     let ttl = Duration::from_secs(64);
     let store = CounterStore::<u64>::builder()
@@ -83,7 +78,7 @@ fn trap_8_a_key_in_slow_use_stays() {
 /// A batch of new keys under one pin does not hold on to its own garbage.
 #[test]
 fn trap_12_a_batch_of_new_keys_under_one_pin() {
-    let _turn = turn();
+    let _turn = serially();
     let store = CounterStore::<u64>::builder().capacity(8).slack(1000).build().expect("valid");
     let pinned = store.pin();
     for key in 0..100_000 {
@@ -96,7 +91,7 @@ fn trap_12_a_batch_of_new_keys_under_one_pin() {
 /// What was deferred outlives its store, and touches nothing of it.
 #[test]
 fn trap_13_deferred_frees_outlive_the_store() {
-    let _turn = turn();
+    let _turn = serially();
     let alive = Arc::new(AtomicUsize::new(0));
     let (pinned, dropped) = (Barrier::new(2), Barrier::new(2));
     let other = CounterStore::<u64>::new(1);
@@ -129,7 +124,7 @@ fn trap_13_deferred_frees_outlive_the_store() {
 /// A key's `Drop` may use the store, wherever it is run.
 #[test]
 fn trap_13_a_key_that_uses_the_store_when_it_is_dropped() {
-    let _turn = turn();
+    let _turn = serially();
     #[derive(PartialEq, Eq, Hash)]
     struct Nested(u64);
 
@@ -163,7 +158,7 @@ fn trap_13_a_key_that_uses_the_store_when_it_is_dropped() {
 /// to free the next batch from inside this one.
 #[test]
 fn trap_13_keys_that_count_when_a_full_slack_is_freed() {
-    let _turn = turn();
+    let _turn = serially();
     struct Counted(u64, bool);
 
     static STORE: std::sync::OnceLock<CounterStore<Counted>> = std::sync::OnceLock::new();
@@ -218,13 +213,7 @@ fn trap_13_keys_that_count_when_a_full_slack_is_freed() {
     let totals = store.totals();
     assert_eq!(totals.recorded, totals.live + totals.evicted + totals.rejected);
     ARMED.store(false, Ordering::Relaxed);
-    for _ in 0..1000 {
-        if store.waiting() == 0 {
-            return;
-        }
-        store.prune();
-    }
-    panic!("{} entries are never freed", store.waiting());
+    until_freed(1000, store, || store.waiting(), "entries");
 }
 
 /// The same of stores that are gone: what one's last key does when it is dropped frees the next
@@ -233,7 +222,7 @@ fn trap_13_keys_that_count_when_a_full_slack_is_freed() {
 fn trap_13_keys_of_dropped_stores_that_count_when_they_are_freed() {
     const STORES: usize = 64;
 
-    let _turn = turn();
+    let _turn = serially();
     static OTHER: std::sync::OnceLock<CounterStore<u64>> = std::sync::OnceLock::new();
     static DROPPED: AtomicUsize = AtomicUsize::new(0);
     static DEEPEST: AtomicUsize = AtomicUsize::new(0);
@@ -266,7 +255,7 @@ fn trap_13_keys_of_dropped_stores_that_count_when_they_are_freed() {
     }
     assert_eq!(DROPPED.load(Ordering::Relaxed), 0, "they were pinned");
     drop(pin);
-    common::until_freed(1000, other, || STORES - DROPPED.load(Ordering::Relaxed), "keys");
+    until_freed(1000, other, || STORES - DROPPED.load(Ordering::Relaxed), "keys");
     assert_eq!(DEEPEST.load(Ordering::Relaxed), 1);
     let totals = other.totals();
     assert_eq!((totals.recorded, totals.live, totals.rejected), (STORES as u64, STORES as u64, 0));
